@@ -87,7 +87,7 @@ func TestFrom(t *testing.T) {
 		{"deadline", fmt.Errorf("q: %w", context.DeadlineExceeded), codes.DeadlineExceeded, ReasonDeadlineExceeded},
 		{"canceled", context.Canceled, codes.Canceled, ReasonCanceled},
 		{"callee unavailable", status.Error(codes.Unavailable, "dial 10.0.0.7"), codes.Unavailable, ReasonDependencyUnavailable},
-		{"callee unavailable with a reason", downstream(codes.Unavailable, ReasonSessionStateRebuilding), codes.Unavailable, ReasonSessionStateRebuilding},
+		{"callee unavailable with a reason", downstream(codes.Unavailable, "SOME_REASON"), codes.Unavailable, "SOME_REASON"},
 		{"callee too slow", downstream(codes.DeadlineExceeded, ReasonDeadlineExceeded), codes.Unavailable, ReasonDependencyUnavailable},
 		{"callee canceled", status.Error(codes.Canceled, "going away"), codes.Unavailable, ReasonDependencyUnavailable},
 		{"callee refuses us", downstream(codes.PermissionDenied, ReasonCallerNotPermitted), codes.Internal, ReasonInternal},

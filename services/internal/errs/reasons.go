@@ -22,8 +22,6 @@ const (
 	ReasonSessionUnknown = "SESSION_UNKNOWN"
 	// UNAUTHENTICATED: the sign-in token is unknown, used up, replaced or too old; begin the sign-in again.
 	ReasonSignInExpired = "SIGN_IN_EXPIRED"
-	// UNAUTHENTICATED: the link of the mail is unknown, used or too old; ask for a new one.
-	ReasonLinkExpired = "LINK_EXPIRED"
 
 	// PERMISSION_DENIED: this kind of caller, or this role, may not call the method; ask an admin of the account.
 	ReasonCallerNotPermitted = "CALLER_NOT_PERMITTED"
@@ -56,7 +54,7 @@ const (
 	// INVALID_ARGUMENT: the order names an unknown field or direction; see the method's documentation.
 	ReasonInvalidOrderBy = "INVALID_ORDER_BY"
 	// INVALID_ARGUMENT: the field mask names an unknown field, or one that cannot be changed; correct it.
-	ReasonInvalidFieldMask = "INVALID_FIELD_MASK"
+	ReasonFieldMaskInvalid = "FIELD_MASK_INVALID"
 	// INVALID_ARGUMENT: the grace period is outside the limits this installation sets; choose one within.
 	ReasonGracePeriodOutOfRange = "GRACE_PERIOD_OUT_OF_RANGE"
 	// INVALID_ARGUMENT: a code is exactly six ASCII digits; ask the person to type it again.
@@ -66,9 +64,7 @@ const (
 	// INVALID_ARGUMENT: the address is not a plain `local@domain` one; correct it.
 	ReasonEmailInvalid = "EMAIL_INVALID"
 	// INVALID_ARGUMENT: the password is too short, too long or not text; choose another.
-	ReasonPasswordInvalid = "PASSWORD_INVALID" //nolint:gosec // a reason, no credential
-	// INVALID_ARGUMENT: the imported password hash is of no supported kind or costs too much to check; import without it and invite.
-	ReasonPasswordHashInvalid = "PASSWORD_HASH_INVALID" //nolint:gosec // a reason, no credential
+	ReasonPasswordUnacceptable = "PASSWORD_UNACCEPTABLE" //nolint:gosec // a reason, no credential
 
 	// FAILED_PRECONDITION: an admin who requires a second factor of everybody needs one first; set it up.
 	ReasonAdminNotEnrolled = "ADMIN_NOT_ENROLLED"
@@ -78,16 +74,12 @@ const (
 	ReasonLastOwner = "LAST_OWNER"
 	// FAILED_PRECONDITION: nobody resets their own second factor; ask another admin, or the operator.
 	ReasonCannotResetSelf = "CANNOT_RESET_SELF"
-	// FAILED_PRECONDITION: the step does not fit the state of the sign-in; follow the outcome the last step gave.
-	ReasonSignInStepInvalid = "SIGN_IN_STEP_INVALID"
 	// FAILED_PRECONDITION: the set-up is unknown, replaced or too old; begin it again.
 	ReasonEnrollmentExpired = "ENROLLMENT_EXPIRED"
-	// FAILED_PRECONDITION: the code is wrong, or was used before (never said which); wait for the next one.
+	// UNAUTHENTICATED: the code is wrong, or was used before (never said which); wait for the next one.
 	ReasonCodeIncorrect = "CODE_INCORRECT"
 	// FAILED_PRECONDITION: the agent has no second factor; set one up.
-	ReasonFactorMissing = "FACTOR_MISSING"
-	// FAILED_PRECONDITION: the agent is deactivated; reactivate it first.
-	ReasonAgentDeactivated = "AGENT_DEACTIVATED"
+	ReasonFactorNotSetUp = "FACTOR_NOT_SET_UP"
 	// FAILED_PRECONDITION: the notice is not in a state in which it can be sent again; read it for its state.
 	ReasonNoticeNotResendable = "NOTICE_NOT_RESENDABLE"
 
@@ -97,8 +89,6 @@ const (
 	ReasonPolicyRevisionStale = "POLICY_REVISION_STALE"
 	// ABORTED: the agent's credentials changed during the sign-in; begin the sign-in again.
 	ReasonAgentVersionStale = "AGENT_VERSION_STALE"
-	// ABORTED: another call changed the same resource at the same time; repeat the call.
-	ReasonConcurrentChange = "CONCURRENT_CHANGE"
 
 	// RESOURCE_EXHAUSTED: too many failed attempts; wait for the delay in the details.
 	ReasonTooManyAttempts = "TOO_MANY_ATTEMPTS"
@@ -109,8 +99,6 @@ const (
 
 	// UNAVAILABLE: a store or service behind this one cannot be reached, and nothing was decided; repeat with growing pauses.
 	ReasonDependencyUnavailable = "DEPENDENCY_UNAVAILABLE"
-	// UNAVAILABLE: the state that decides about sessions is being rebuilt; repeat with growing pauses.
-	ReasonSessionStateRebuilding = "SESSION_STATE_REBUILDING"
 	// DEADLINE_EXCEEDED: the call did not finish within the caller's deadline and may still take effect; read before repeating.
 	ReasonDeadlineExceeded = "DEADLINE_EXCEEDED"
 	// CANCELED: the caller gave up, and the call may still take effect; read before repeating.
