@@ -39,7 +39,11 @@ type Enforcement struct {
 	// How long sessions from before live on, while enforced.
 	GracePeriod *durationpb.Duration `protobuf:"bytes,5,opt,name=grace_period,json=gracePeriod,proto3" json:"grace_period,omitempty"`
 	// Whether agents who sign in by SSO are covered.
-	ApplyToSso    bool `protobuf:"varint,6,opt,name=apply_to_sso,json=applyToSso,proto3" json:"apply_to_sso,omitempty"`
+	ApplyToSso bool `protobuf:"varint,6,opt,name=apply_to_sso,json=applyToSso,proto3" json:"apply_to_sso,omitempty"`
+	// When this revision was saved: what the revision before it had ended by
+	// then stays ended, although the new one would let it live. Absent: a few
+	// seconds before it was told.
+	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -114,6 +118,13 @@ func (x *Enforcement) GetApplyToSso() bool {
 		return x.ApplyToSso
 	}
 	return false
+}
+
+func (x *Enforcement) GetUpdateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UpdateTime
+	}
+	return nil
 }
 
 // A request for the verdict on a token.
@@ -1158,7 +1169,7 @@ var File_twofold_session_v1_session_service_proto protoreflect.FileDescriptor
 
 const file_twofold_session_v1_session_service_proto_rawDesc = "" +
 	"\n" +
-	"(twofold/session/v1/session_service.proto\x12\x12twofold.session.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtwofold/authz/v1/access.proto\x1a twofold/session/v1/session.proto\"\xa6\x02\n" +
+	"(twofold/session/v1/session_service.proto\x12\x12twofold.session.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtwofold/authz/v1/access.proto\x1a twofold/session/v1/session.proto\"\xe3\x02\n" +
 	"\vEnforcement\x127\n" +
 	"\aaccount\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9-]{0,62}$R\aaccount\x12#\n" +
 	"\brevision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\brevision\x12\x1a\n" +
@@ -1166,7 +1177,9 @@ const file_twofold_session_v1_session_service_proto_rawDesc = "" +
 	"\fenforce_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\venforceTime\x12<\n" +
 	"\fgrace_period\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vgracePeriod\x12 \n" +
 	"\fapply_to_sso\x18\x06 \x01(\bR\n" +
-	"applyToSso\"N\n" +
+	"applyToSso\x12;\n" +
+	"\vupdate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"updateTime\"N\n" +
 	"\x16ValidateSessionRequest\x12\x1e\n" +
 	"\x05token\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\x04R\x05token\x12\x14\n" +
 	"\x05touch\x18\x02 \x01(\bR\x05touch\"P\n" +
@@ -1297,41 +1310,42 @@ var file_twofold_session_v1_session_service_proto_goTypes = []any{
 var file_twofold_session_v1_session_service_proto_depIdxs = []int32{
 	20, // 0: twofold.session.v1.Enforcement.enforce_time:type_name -> google.protobuf.Timestamp
 	21, // 1: twofold.session.v1.Enforcement.grace_period:type_name -> google.protobuf.Duration
-	22, // 2: twofold.session.v1.ValidateSessionResponse.session:type_name -> twofold.session.v1.Session
-	0,  // 3: twofold.session.v1.CreateSessionRequest.enforcement:type_name -> twofold.session.v1.Enforcement
-	23, // 4: twofold.session.v1.CreateSessionRequest.assurance_level:type_name -> twofold.session.v1.Session.AssuranceLevel
-	24, // 5: twofold.session.v1.CreateSessionRequest.first_factor:type_name -> twofold.session.v1.Session.FirstFactor
-	25, // 6: twofold.session.v1.CreateSessionRequest.role:type_name -> twofold.session.v1.Session.Role
-	26, // 7: twofold.session.v1.CreateSessionRequest.client:type_name -> twofold.session.v1.Client
-	22, // 8: twofold.session.v1.CreateSessionResponse.session:type_name -> twofold.session.v1.Session
-	0,  // 9: twofold.session.v1.ReissueSessionRequest.enforcement:type_name -> twofold.session.v1.Enforcement
-	22, // 10: twofold.session.v1.ReissueSessionResponse.session:type_name -> twofold.session.v1.Session
-	0,  // 11: twofold.session.v1.ApplyEnforcementRequest.enforcement:type_name -> twofold.session.v1.Enforcement
-	19, // 12: twofold.session.v1.ListScheduledRevocationsResponse.scheduled_revocations:type_name -> twofold.session.v1.ScheduledRevocation
-	20, // 13: twofold.session.v1.ScheduledRevocation.due_time:type_name -> google.protobuf.Timestamp
-	1,  // 14: twofold.session.v1.SessionService.ValidateSession:input_type -> twofold.session.v1.ValidateSessionRequest
-	3,  // 15: twofold.session.v1.SessionService.CreateSession:input_type -> twofold.session.v1.CreateSessionRequest
-	5,  // 16: twofold.session.v1.SessionService.ReissueSession:input_type -> twofold.session.v1.ReissueSessionRequest
-	7,  // 17: twofold.session.v1.SessionService.RevokeSession:input_type -> twofold.session.v1.RevokeSessionRequest
-	9,  // 18: twofold.session.v1.SessionService.RevokeAgentSessions:input_type -> twofold.session.v1.RevokeAgentSessionsRequest
-	11, // 19: twofold.session.v1.SessionService.ApplyEnforcement:input_type -> twofold.session.v1.ApplyEnforcementRequest
-	13, // 20: twofold.session.v1.SessionService.GetStoreState:input_type -> twofold.session.v1.GetStoreStateRequest
-	15, // 21: twofold.session.v1.SessionService.CountSessions:input_type -> twofold.session.v1.CountSessionsRequest
-	17, // 22: twofold.session.v1.SessionService.ListScheduledRevocations:input_type -> twofold.session.v1.ListScheduledRevocationsRequest
-	2,  // 23: twofold.session.v1.SessionService.ValidateSession:output_type -> twofold.session.v1.ValidateSessionResponse
-	4,  // 24: twofold.session.v1.SessionService.CreateSession:output_type -> twofold.session.v1.CreateSessionResponse
-	6,  // 25: twofold.session.v1.SessionService.ReissueSession:output_type -> twofold.session.v1.ReissueSessionResponse
-	8,  // 26: twofold.session.v1.SessionService.RevokeSession:output_type -> twofold.session.v1.RevokeSessionResponse
-	10, // 27: twofold.session.v1.SessionService.RevokeAgentSessions:output_type -> twofold.session.v1.RevokeAgentSessionsResponse
-	12, // 28: twofold.session.v1.SessionService.ApplyEnforcement:output_type -> twofold.session.v1.ApplyEnforcementResponse
-	14, // 29: twofold.session.v1.SessionService.GetStoreState:output_type -> twofold.session.v1.GetStoreStateResponse
-	16, // 30: twofold.session.v1.SessionService.CountSessions:output_type -> twofold.session.v1.CountSessionsResponse
-	18, // 31: twofold.session.v1.SessionService.ListScheduledRevocations:output_type -> twofold.session.v1.ListScheduledRevocationsResponse
-	23, // [23:32] is the sub-list for method output_type
-	14, // [14:23] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	20, // 2: twofold.session.v1.Enforcement.update_time:type_name -> google.protobuf.Timestamp
+	22, // 3: twofold.session.v1.ValidateSessionResponse.session:type_name -> twofold.session.v1.Session
+	0,  // 4: twofold.session.v1.CreateSessionRequest.enforcement:type_name -> twofold.session.v1.Enforcement
+	23, // 5: twofold.session.v1.CreateSessionRequest.assurance_level:type_name -> twofold.session.v1.Session.AssuranceLevel
+	24, // 6: twofold.session.v1.CreateSessionRequest.first_factor:type_name -> twofold.session.v1.Session.FirstFactor
+	25, // 7: twofold.session.v1.CreateSessionRequest.role:type_name -> twofold.session.v1.Session.Role
+	26, // 8: twofold.session.v1.CreateSessionRequest.client:type_name -> twofold.session.v1.Client
+	22, // 9: twofold.session.v1.CreateSessionResponse.session:type_name -> twofold.session.v1.Session
+	0,  // 10: twofold.session.v1.ReissueSessionRequest.enforcement:type_name -> twofold.session.v1.Enforcement
+	22, // 11: twofold.session.v1.ReissueSessionResponse.session:type_name -> twofold.session.v1.Session
+	0,  // 12: twofold.session.v1.ApplyEnforcementRequest.enforcement:type_name -> twofold.session.v1.Enforcement
+	19, // 13: twofold.session.v1.ListScheduledRevocationsResponse.scheduled_revocations:type_name -> twofold.session.v1.ScheduledRevocation
+	20, // 14: twofold.session.v1.ScheduledRevocation.due_time:type_name -> google.protobuf.Timestamp
+	1,  // 15: twofold.session.v1.SessionService.ValidateSession:input_type -> twofold.session.v1.ValidateSessionRequest
+	3,  // 16: twofold.session.v1.SessionService.CreateSession:input_type -> twofold.session.v1.CreateSessionRequest
+	5,  // 17: twofold.session.v1.SessionService.ReissueSession:input_type -> twofold.session.v1.ReissueSessionRequest
+	7,  // 18: twofold.session.v1.SessionService.RevokeSession:input_type -> twofold.session.v1.RevokeSessionRequest
+	9,  // 19: twofold.session.v1.SessionService.RevokeAgentSessions:input_type -> twofold.session.v1.RevokeAgentSessionsRequest
+	11, // 20: twofold.session.v1.SessionService.ApplyEnforcement:input_type -> twofold.session.v1.ApplyEnforcementRequest
+	13, // 21: twofold.session.v1.SessionService.GetStoreState:input_type -> twofold.session.v1.GetStoreStateRequest
+	15, // 22: twofold.session.v1.SessionService.CountSessions:input_type -> twofold.session.v1.CountSessionsRequest
+	17, // 23: twofold.session.v1.SessionService.ListScheduledRevocations:input_type -> twofold.session.v1.ListScheduledRevocationsRequest
+	2,  // 24: twofold.session.v1.SessionService.ValidateSession:output_type -> twofold.session.v1.ValidateSessionResponse
+	4,  // 25: twofold.session.v1.SessionService.CreateSession:output_type -> twofold.session.v1.CreateSessionResponse
+	6,  // 26: twofold.session.v1.SessionService.ReissueSession:output_type -> twofold.session.v1.ReissueSessionResponse
+	8,  // 27: twofold.session.v1.SessionService.RevokeSession:output_type -> twofold.session.v1.RevokeSessionResponse
+	10, // 28: twofold.session.v1.SessionService.RevokeAgentSessions:output_type -> twofold.session.v1.RevokeAgentSessionsResponse
+	12, // 29: twofold.session.v1.SessionService.ApplyEnforcement:output_type -> twofold.session.v1.ApplyEnforcementResponse
+	14, // 30: twofold.session.v1.SessionService.GetStoreState:output_type -> twofold.session.v1.GetStoreStateResponse
+	16, // 31: twofold.session.v1.SessionService.CountSessions:output_type -> twofold.session.v1.CountSessionsResponse
+	18, // 32: twofold.session.v1.SessionService.ListScheduledRevocations:output_type -> twofold.session.v1.ListScheduledRevocationsResponse
+	24, // [24:33] is the sub-list for method output_type
+	15, // [15:24] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_twofold_session_v1_session_service_proto_init() }
