@@ -1,0 +1,61 @@
+package events
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// What became of a message.
+const (
+	outcomeOK         = "ok"
+	outcomeRetry      = "retry"
+	outcomeDeadLetter = "dead_letter"
+)
+
+type metrics struct {
+	handled     *prometheus.CounterVec
+	deadLetters *prometheus.CounterVec
+	seconds     *prometheus.HistogramVec
+}
+
+// newMetrics registers the metrics, or joins those another bus of the process
+// has registered: all of them carry the consumer's name.
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		handled: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twofold_events_handled_total",
+			Help: "Deliveries by consumer, event and outcome (ok, retry, dead_letter).",
+		}, []string{"consumer", "event", "outcome"}),
+		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twofold_events_dead_letters_total",
+			Help: "Messages moved to the dead-letter stream. Any increase wants a person's attention.",
+		}, []string{"consumer", "event"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "twofold_events_handler_seconds",
+			Help:    "Time a handler took.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
+		}, []string{"consumer"}),
+	}
+	var err error
+	m.handled, err = register(reg, m.handled)
+	if err != nil {
+		return nil, err
+	}
+	if m.deadLetters, err = register(reg, m.deadLetters); err != nil {
+		return nil, err
+	}
+	m.seconds, err = register(reg, m.seconds)
+	return m, err
+}
+
+func register[C prometheus.Collector](reg prometheus.Registerer, c C) (C, error) {
+	err := reg.Register(c)
+	var already prometheus.AlreadyRegisteredError
+	if errors.As(err, &already) {
+		if existing, ok := already.ExistingCollector.(C); ok {
+			return existing, nil
+		}
+	}
+	return c, err
+}
