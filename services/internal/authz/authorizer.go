@@ -72,6 +72,9 @@ func NewAuthorizer(table *Table, verify SessionVerifier, operatorToken string) (
 	}, nil
 }
 
+// Knows reports whether there is such a method.
+func (a *Authorizer) Knows(fullMethod string) bool { return a.table.Access(fullMethod) != nil }
+
 // Authorize returns who makes the call of ctx, or why the method does not admit
 // them.
 func (a *Authorizer) Authorize(ctx context.Context, fullMethod string) (*Caller, error) {

@@ -215,8 +215,8 @@ func Internal(cause error) *Error {
 	return New(codes.Internal, ReasonInternal, "Something went wrong on our side.").WithCause(cause)
 }
 
-// Unavailable returns the error for a store or service that cannot be reached:
-// nothing was decided, and the caller may try again.
+// Unavailable returns the error for a store or service that cannot be reached.
+// Nobody was let in for it; whether a change took effect may be open.
 func Unavailable(cause error) *Error {
 	return New(codes.Unavailable, ReasonDependencyUnavailable,
 		"A part of the service is not reachable at the moment.").WithCause(cause)

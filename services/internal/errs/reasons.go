@@ -97,7 +97,7 @@ const (
 	// RESOURCE_EXHAUSTED: the message is larger than the service accepts; send less at once.
 	ReasonMessageTooLarge = "MESSAGE_TOO_LARGE"
 
-	// UNAVAILABLE: a store or service behind this one cannot be reached, and nothing was decided; repeat with growing pauses.
+	// UNAVAILABLE: a store or service behind this one cannot be reached; repeat with growing pauses and the same request_id.
 	ReasonDependencyUnavailable = "DEPENDENCY_UNAVAILABLE"
 	// DEADLINE_EXCEEDED: the call did not finish within the caller's deadline and may still take effect; read before repeating.
 	ReasonDeadlineExceeded = "DEADLINE_EXCEEDED"

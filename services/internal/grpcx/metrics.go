@@ -1,0 +1,48 @@
+package grpcx
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+)
+
+// metrics counts and times the calls of one server.
+type metrics struct {
+	calls   *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
+	panics  prometheus.Counter
+}
+
+// newMetrics registers the metrics of a server under its name, so that several
+// servers of one process can share a registry.
+func newMetrics(registerer prometheus.Registerer, server string) (*metrics, error) {
+	labels := prometheus.Labels{"server": server}
+	m := &metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twofold_grpc_calls_total", ConstLabels: labels,
+			Help: "Calls answered, by method and gRPC code.",
+		}, []string{"method", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "twofold_grpc_call_seconds", ConstLabels: labels,
+			Help:    "Time from the arrival of a call to its answer, by method.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"method"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "twofold_grpc_panics_total", ConstLabels: labels,
+			Help: "Calls that ended in a panic.",
+		}),
+	}
+	for _, collector := range []prometheus.Collector{m.calls, m.seconds, m.panics} {
+		if err := registerer.Register(collector); err != nil {
+			return nil, fmt.Errorf("grpcx: metrics of %s: %w", server, err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) observe(method string, code codes.Code, elapsed time.Duration) {
+	m.calls.WithLabelValues(method, code.String()).Inc()
+	m.seconds.WithLabelValues(method).Observe(elapsed.Seconds())
+}
