@@ -53,7 +53,9 @@ type Bus struct {
 	metrics  *metrics
 
 	mu sync.Mutex
-	// created is the stream's creation time as last seen; zero when not known.
+	// stream is the stream as last seen, and created its creation time; nil and
+	// zero when not known.
+	stream  jetstream.Stream
 	created time.Time
 }
 
@@ -97,17 +99,21 @@ func (b *Bus) EnsureStreams(ctx context.Context) error {
 // Publish stores an event in the stream and returns its sequence, and the
 // creation time of the stream that this sequence belongs to. The time is one
 // that was known before the event was sent: should the stream be replaced in
-// between, the event counts as sent to the old one and is sent again.
+// between, the event counts as sent to the old one and is sent again. An event
+// that the stream will never take fails with an error marked Permanent.
 func (b *Bus) Publish(ctx context.Context, e Event) (seq uint64, streamCreated time.Time, err error) {
 	msg, err := encode(e)
 	if err != nil {
-		return 0, time.Time{}, err
+		return 0, time.Time{}, Permanent(err)
 	}
 	created, err := b.streamCreated(ctx)
 	if err != nil {
 		return 0, time.Time{}, err
 	}
 	ack, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(e.ID), jetstream.WithExpectStream(Stream))
+	if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum) {
+		return 0, time.Time{}, Permanent(fmt.Errorf("events: publish %s: %w", e.Type(), err))
+	}
 	if err != nil {
 		b.forgetStream()
 		return 0, time.Time{}, fmt.Errorf("events: publish %s: %w", e.Type(), err)
@@ -134,16 +140,20 @@ func (b *Bus) StreamState(ctx context.Context) (StreamState, error) {
 	info := stream.CachedInfo()
 	created := info.Created.UTC()
 	b.mu.Lock()
-	b.created = created
+	b.stream, b.created = stream, created
 	b.mu.Unlock()
 	return StreamState{Created: created, FirstSeq: info.State.FirstSeq, LastSeq: info.State.LastSeq}, nil
 }
 
 // EventAt is the id of the event stored at a sequence.
 func (b *Bus) EventAt(ctx context.Context, seq uint64) (id string, err error) {
-	stream, err := b.js.Stream(ctx, Stream)
-	if err != nil {
-		return "", fmt.Errorf("events: stream %s: %w", Stream, err)
+	b.mu.Lock()
+	stream := b.stream
+	b.mu.Unlock()
+	if stream == nil {
+		if stream, err = b.js.Stream(ctx, Stream); err != nil {
+			return "", fmt.Errorf("events: stream %s: %w", Stream, err)
+		}
 	}
 	msg, err := stream.GetMsg(ctx, seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -160,6 +170,9 @@ func (b *Bus) EventAt(ctx context.Context, seq uint64) (id string, err error) {
 func IsStreamMissing(err error) bool {
 	return errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrNoStreamResponse)
 }
+
+// Connected says whether there is a connection at the moment.
+func (b *Bus) Connected() bool { return b.nc.IsConnected() }
 
 // Reconnects signals each time the connection is back after it was lost, until
 // stop is called. A signal that nobody took yet stands for later ones too.
@@ -204,6 +217,6 @@ func (b *Bus) streamCreated(ctx context.Context) (time.Time, error) {
 
 func (b *Bus) forgetStream() {
 	b.mu.Lock()
-	b.created = time.Time{}
+	b.stream, b.created = nil, time.Time{}
 	b.mu.Unlock()
 }

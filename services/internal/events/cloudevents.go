@@ -66,7 +66,7 @@ func decode(to string, header nats.Header, data []byte) (Event, error) {
 	if got := header.Get(headerContentType); got != contentType {
 		return Event{}, fmt.Errorf("events: %s is %q", headerContentType, got)
 	}
-	payload, err := unmarshal(header.Get(headerType), data)
+	payload, err := DecodePayload(header.Get(headerType), data)
 	if err != nil {
 		return Event{}, err
 	}
@@ -102,7 +102,8 @@ func decode(to string, header nats.Header, data []byte) (Event, error) {
 	return e, nil
 }
 
-func unmarshal(eventType string, data []byte) (proto.Message, error) {
+// DecodePayload makes the message of an event again from its type and its bytes.
+func DecodePayload(eventType string, data []byte) (proto.Message, error) {
 	if _, err := serviceOf(eventType); err != nil {
 		return nil, err
 	}

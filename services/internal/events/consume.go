@@ -120,7 +120,7 @@ func (b *Bus) Consume(ctx context.Context, cfg ConsumerConfig) error {
 	for ctx.Err() == nil {
 		handled, err := b.consumeOnce(ctx, w, subjects)
 		if ctx.Err() != nil {
-			break
+			return nil //nolint:nilerr // ending is what was asked for
 		}
 		if b.nc.IsClosed() {
 			return fmt.Errorf("events: consumer %s: %w", cfg.Durable, err)

@@ -98,7 +98,8 @@ type permanentError struct{ error }
 
 func (e *permanentError) Unwrap() error { return e.error }
 
-func isPermanent(err error) bool {
+// IsPermanent says whether repeating what failed is of no use.
+func IsPermanent(err error) bool {
 	var permanent *permanentError
 	return errors.As(err, &permanent)
 }

@@ -46,7 +46,7 @@ func (b *Bus) ConsumerPosition(ctx context.Context, durable string) (Position, e
 	info := consumer.CachedInfo()
 	return Position{
 		AckFloor: info.AckFloor.Stream,
-		Open:     info.NumPending + uint64(max(info.NumAckPending, 0)), //nolint:gosec // not negative
+		Open:     info.NumPending + uint64(max(info.NumAckPending, 0)),
 		Stream:   state,
 	}, nil
 }
@@ -90,7 +90,7 @@ func (b *Bus) Replay(ctx context.Context, from, to uint64, wanted []proto.Messag
 func (b *Bus) replayAll(ctx context.Context, consumer jetstream.Consumer, open, to uint64, fn Handler) error {
 	var taken uint64
 	for taken < open {
-		size := int(min(open-taken, replayBatch)) //nolint:gosec // at most replayBatch
+		size := int(min(open-taken, replayBatch))
 		batch, err := consumer.Fetch(size, jetstream.FetchContext(ctx),
 			jetstream.FetchMaxWait(pullWait), jetstream.FetchHeartbeat(pullHeartbeat))
 		if err != nil {

@@ -95,7 +95,7 @@ func (w *worker) handle(ctx context.Context, msg jetstream.Msg) {
 	case err == nil:
 		w.count(name, outcomeOK)
 		w.ack(ctx, msg)
-	case isPermanent(err):
+	case IsPermanent(err):
 		w.bury(ctx, msg, meta, name, err)
 	case ctx.Err() != nil:
 		w.settled(ctx, "give back", msg.Nak())
@@ -130,7 +130,7 @@ func (w *worker) ack(ctx context.Context, msg jetstream.Msg) {
 }
 
 func (w *worker) retry(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata, id string, cause error) {
-	attempts := int(min(meta.NumDelivered, 64)) //nolint:gosec // at most 64
+	attempts := int(min(meta.NumDelivered, 64))
 	pause := backOff(attempts-1, w.cfg.MinBackOff, w.cfg.MaxBackOff)
 	w.log.WarnContext(ctx, "Event handler failed, will try again", slog.String("event_id", id),
 		slog.String("subject", msg.Subject()), slog.Uint64("attempt", meta.NumDelivered),

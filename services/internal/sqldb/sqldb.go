@@ -123,7 +123,7 @@ func (db *DB) Exec(ctx context.Context, query string, args ...any) (sql.Result, 
 // Query reads. On SQLite it uses connections that cannot write, so a statement
 // with RETURNING belongs in InTx.
 func (db *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	rows, err := db.read.QueryContext(ctx, db.rebind(query), args...) //nolint:sqlclosecheck // closed by the caller
+	rows, err := db.read.QueryContext(ctx, db.rebind(query), args...)
 	if err != nil {
 		return nil, fmt.Errorf("sqldb: %w", err)
 	}

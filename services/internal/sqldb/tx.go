@@ -101,7 +101,7 @@ func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, 
 // Query runs a statement that returns rows. They must be closed before the next
 // statement of the transaction.
 func (tx *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	rows, err := tx.tx.QueryContext(ctx, tx.db.rebind(query), args...) //nolint:sqlclosecheck // closed by the caller
+	rows, err := tx.tx.QueryContext(ctx, tx.db.rebind(query), args...)
 	if err != nil {
 		return nil, fmt.Errorf("sqldb: %w", err)
 	}
