@@ -17,8 +17,8 @@ const (
 	// as new, whether or not its row has been removed yet.
 	Lifetime = 24 * time.Hour
 
-	// Schema makes the table, on PostgreSQL and SQLite. A service repeats it in
-	// one of its migrations, and TestSchema in that service compares.
+	// Schema makes the table, on PostgreSQL and SQLite. A service copies it into a
+	// migration of its own as it stands.
 	Schema = `CREATE TABLE request_ids (
     scope       TEXT NOT NULL,
     request_id  TEXT NOT NULL,
