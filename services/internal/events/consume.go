@@ -64,6 +64,10 @@ type ConsumerConfig struct {
 	// Workers is how many events are handled at the same time; 0 is 1, which
 	// keeps the order of the stream but for repetitions.
 	Workers int
+	// MaxAckPending is how many events all copies of the service together may have
+	// in hand; 0 is 20,000. With 1 the order of the stream is kept strictly: an
+	// event that fails holds up those behind it, in every copy.
+	MaxAckPending int
 	// Batch is how many messages are held at most; 0 is 16.
 	Batch int
 	// HandlerTimeout bounds a call of Handler; 0 is a minute.
@@ -85,6 +89,9 @@ func (c ConsumerConfig) withDefaults() (ConsumerConfig, error) {
 		return c, fmt.Errorf("events: consumer %s has no handler", c.Durable)
 	}
 	c.Workers = max(c.Workers, 1)
+	if c.MaxAckPending <= 0 {
+		c.MaxAckPending = maxAckPending
+	}
 	if c.Batch <= 0 {
 		c.Batch = defaultBatch
 	}
@@ -166,7 +173,7 @@ func (b *Bus) ensureConsumer(ctx context.Context, cfg ConsumerConfig, subjects [
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       cfg.AckWait,
 		MaxDeliver:    -1, // giving up silently is no option
-		MaxAckPending: maxAckPending,
+		MaxAckPending: cfg.MaxAckPending,
 	}
 	consumer, err := b.js.CreateOrUpdateConsumer(ctx, Stream, want)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
