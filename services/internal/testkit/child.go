@@ -66,7 +66,7 @@ func startChild(p program) (*child, error) {
 	}
 	defer func() { _ = log.Close() }() // the child has its own copy
 
-	gate := exec.Command("/bin/sh", append([]string{"-c", gateScript, "gate"}, p.args...)...) //nolint:gosec,noctx // a test's own server; ended by child.end
+	gate := exec.Command("/bin/sh", append([]string{"-c", gateScript, "gate"}, p.args...)...)
 	gate.Dir = p.dir
 	gate.Stdout, gate.Stderr = log, log
 	// A group of its own: an interrupt at the terminal reaches go test, and the
@@ -99,7 +99,7 @@ func startChild(p program) (*child, error) {
 
 // watch starts the watchdog.
 func (c *child) watch(dir string) error {
-	w := exec.Command("/bin/sh", "-c", watchdogScript, "watchdog", //nolint:gosec,noctx // a test's own watchdog; ended by child.end
+	w := exec.Command("/bin/sh", "-c", watchdogScript, "watchdog",
 		strconv.Itoa(c.cmd.Process.Pid), signalName(c.quit), dir)
 	w.Dir = "/" // dir will be removed
 	w.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -162,7 +162,7 @@ func (c *child) waitReady(limit time.Duration, probe func() error) error {
 // logTail is the end of the log of the program that lives in dir.
 func logTail(dir string) string {
 	const most = 4 << 10
-	b, err := os.ReadFile(filepath.Join(dir, logName)) //nolint:gosec // the path is ours
+	b, err := os.ReadFile(filepath.Join(dir, logName))
 	if err != nil {
 		return err.Error()
 	}

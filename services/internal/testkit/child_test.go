@@ -90,7 +90,7 @@ func startServersAndEnd(t *testing.T, how string) {
 // another user than the test.
 func tempDirForEverybody(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "twofold-orphans-")
+	dir, err := os.MkdirTemp("", "twofold-orphans-") //nolint:usetesting // t.TempDir is closed to others
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // see above
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })

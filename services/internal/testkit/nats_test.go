@@ -35,7 +35,8 @@ func TestNATS_keepsItsStoreOverRestartAndLosesItOnWipe(t *testing.T) {
 }
 
 func TestNATS_eachTestHasItsOwnServer(t *testing.T) {
-	require.NotEqual(t, testkit.NATS(t).URL(), testkit.NATS(t).URL())
+	first, second := testkit.NATS(t), testkit.NATS(t)
+	require.NotEqual(t, first.URL(), second.URL())
 }
 
 func connect(t *testing.T, url string) jetstream.JetStream {

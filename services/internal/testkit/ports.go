@@ -26,7 +26,7 @@ const startAttempts = 5
 // busOffset higher.
 func freePort() (int, error) {
 	for range 100 {
-		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // no secret
+		port := firstPort + rand.IntN(lastPort-firstPort)
 		if portFree(port) && portFree(port+busOffset) {
 			return port, nil
 		}
@@ -35,7 +35,7 @@ func freePort() (int, error) {
 }
 
 func portFree(port int) bool {
-	l, err := net.Listen("tcp", loopback(port)) //nolint:noctx // loopback answers at once
+	l, err := net.Listen("tcp", loopback(port))
 	if err != nil {
 		return false
 	}

@@ -52,8 +52,9 @@ func TestPrivatePostgres_keepsCommittedDataOverKill(t *testing.T) {
 }
 
 func TestSQLite_namesAnEmptyDirectory(t *testing.T) {
-	require.Regexp(t, `^sqlite:/`, testkit.SQLite(t))
-	require.NotEqual(t, testkit.SQLite(t), testkit.SQLite(t))
+	first, second := testkit.SQLite(t), testkit.SQLite(t)
+	require.Regexp(t, `^sqlite:/`, first)
+	require.NotEqual(t, first, second)
 }
 
 func openPostgres(t *testing.T, url string) *sql.DB {

@@ -32,7 +32,7 @@ func Redis(t testing.TB, args ...string) *RedisServer {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		missing(t, "redis-server")
 	}
-	dir, err := os.MkdirTemp("", "twofold-redis-")
+	dir, err := os.MkdirTemp("", "twofold-redis-") //nolint:usetesting // t.TempDir would leave its parent behind when the test process dies
 	require.NoError(t, err)
 	s := &RedisServer{dir: dir, extra: args}
 	t.Cleanup(func() {

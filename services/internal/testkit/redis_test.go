@@ -33,7 +33,8 @@ func TestRedis_comesBackAsOldAsItsLastSave(t *testing.T) {
 }
 
 func TestRedis_eachTestHasItsOwnServer(t *testing.T) {
-	require.NotEqual(t, testkit.Redis(t).URL(), testkit.Redis(t).URL())
+	first, second := testkit.Redis(t), testkit.Redis(t)
+	require.NotEqual(t, first.URL(), second.URL())
 }
 
 func TestRedisCluster_servesEverySlotAcrossThreeMasters(t *testing.T) {
