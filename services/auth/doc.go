@@ -1,0 +1,36 @@
+// Package auth is the auth service: the accounts, the agents in them, and how
+// they prove who they are.
+//
+// It owns accounts and agents, passwords, second factors and recovery codes,
+// sign-ins on their way to a session, and the counters that stop guessing, all
+// in SQL. Sessions themselves belong to the session service and the policy to
+// the policy service; auth asks both over gRPC and decides nothing they own. The
+// rule that says what follows a first factor is package enforcement's.
+//
+// # A sign-in
+//
+//	          right password                  right code
+//	(SignIn) ────────────────► CHALLENGE ─────────────────► session (AAL2)
+//	    │                       a factor is set up
+//	    │                                  begin, right code
+//	    ├────────────────────► ENROLLMENT ────────────────► session (AAL2)
+//	    │                       enforced, no factor
+//	    └─────────────────────────────────────────────────► session (AAL1)
+//	                            not enforced, no factor
+//
+// The state is a row, named by the SHA-256 of the sign-in token. A sign-in that
+// was finished, that expired, or whose agent was reset or changed meanwhile is
+// gone, and every use of its token is refused alike.
+//
+// # What is decided where
+//
+// A code is consumed and its sign-in finished in one transaction, so that of
+// many parallel answers one succeeds. A failure is counted in a transaction of
+// its own, which no refusal rolls back. The session is made after the commit,
+// with the policy revision and the agent version of the decision; when the
+// session service knows newer ones it aborts, and auth decides again.
+//
+// Reset, enrollment and removal of a factor raise the agent's version, write
+// their event and end sessions below the version before they answer. The event
+// is the guarantee should that last call fail.
+package auth

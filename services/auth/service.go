@@ -1,0 +1,107 @@
+package auth
+
+import (
+	"context"
+	"embed"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
+	policyv1 "github.com/twofold-auth/twofold/gen/twofold/policy/v1"
+	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
+	"github.com/twofold-auth/twofold/services/auth/password"
+	"github.com/twofold-auth/twofold/services/internal/events"
+	"github.com/twofold-auth/twofold/services/internal/idempotency"
+	"github.com/twofold-auth/twofold/services/internal/keyring"
+	"github.com/twofold-auth/twofold/services/internal/outbox"
+	"github.com/twofold-auth/twofold/services/internal/pagetoken"
+	"github.com/twofold-auth/twofold/services/internal/sqldb"
+)
+
+// Schema is the name of the service's database schema.
+const Schema = "auth"
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migrations are the service's database migrations, for sqldb.DB.Migrate.
+func Migrations() fs.FS {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	return sub
+}
+
+// Deps is what the process gives the service.
+type Deps struct {
+	DB        *sqldb.DB
+	Bus       *events.Bus
+	Policies  policyv1.PolicyServiceClient
+	Sessions  sessionv1.SessionServiceClient
+	Keys      *keyring.Keyring
+	Passwords *password.Hasher
+	Log       *slog.Logger
+	Metrics   prometheus.Registerer
+}
+
+// Service is the auth service: accounts, agents, sign-in and factors.
+type Service struct {
+	cfg       Config
+	store     *store
+	relay     *outbox.Relay
+	policies  policyv1.PolicyServiceClient
+	sessions  sessionv1.SessionServiceClient
+	passwords *password.Hasher
+	pages     *pagetoken.Codec
+	log       *slog.Logger
+}
+
+// New builds the service. It opens nothing and starts nothing.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Service{
+		cfg:       cfg,
+		store:     &store{db: deps.DB, keys: deps.Keys},
+		relay:     outbox.New(deps.DB, deps.Bus, deps.Log, deps.Metrics),
+		policies:  deps.Policies,
+		sessions:  deps.Sessions,
+		passwords: deps.Passwords,
+		pages:     pagetoken.New(deps.Keys),
+		log:       deps.Log,
+	}, nil
+}
+
+// Register adds the service's RPCs to a server.
+func (s *Service) Register(r grpc.ServiceRegistrar) {
+	authv1.RegisterAccountServiceServer(r, &accountServer{Service: s})
+	authv1.RegisterAgentServiceServer(r, &agentServer{Service: s})
+	authv1.RegisterSignInServiceServer(r, &signInServer{Service: s})
+	authv1.RegisterProfileServiceServer(r, &profileServer{Service: s})
+}
+
+// Run does the work behind the calls until ctx ends: it publishes events and
+// removes what has expired.
+func (s *Service) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.relay.Run(ctx) })
+	g.Go(func() error { return idempotency.Clean(ctx, s.store.db, s.log) })
+	g.Go(func() error { return s.removeExpired(ctx) })
+	return g.Wait()
+}
+
+// Ready reports whether the service can do its work now.
+func (s *Service) Ready(ctx context.Context) error {
+	return s.store.db.Ping(ctx)
+}
+
+// removeInterval is how often what has expired is removed. It frees space only:
+// whether something has expired is decided by its time wherever it is read.
+const removeInterval = time.Minute
