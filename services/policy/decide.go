@@ -110,11 +110,10 @@ func periodOf(period *durationpb.Duration) (time.Duration, error) {
 	if err := period.CheckValid(); err != nil {
 		return 0, invalid.WithViolation(field, "This is not a duration.").WithCause(err)
 	}
-	d := period.AsDuration()
-	if d%time.Microsecond != 0 {
+	if period.GetNanos()%int32(time.Microsecond) != 0 {
 		return 0, invalid.WithViolation(field, "The grace period has at most six decimal places.")
 	}
-	return d, nil
+	return period.AsDuration(), nil // saturated, and so out of every range, where it does not fit
 }
 
 // decide says what the change makes of the policy, or why it may not be made.

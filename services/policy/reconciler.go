@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -81,26 +82,22 @@ func (r *reconciler) generation(ctx context.Context) (string, error) {
 	return state.GetGeneration(), nil
 }
 
-// tellAll tells every enforcement, in pages. A page that a failing service or
-// database stops is tried again, so that a million accounts need not all go well
-// in one run; an enforcement that is refused is an error only at the end, so that
-// it keeps none of the others away.
+// tellAll tells every enforcement, in pages. What a failing service or database
+// stops is tried again until it is done, so that a million accounts need not all
+// go well in one run; an enforcement that is refused is an error only at the end,
+// so that it keeps none of the others away.
 func (r *reconciler) tellAll(ctx context.Context) (int, error) {
 	var after string
 	told, refused := 0, 0
-	pause := minReconcilePause
 	for {
-		page, pageRefused, err := r.tellPage(ctx, after)
+		page, err := r.page(ctx, after)
 		if err != nil {
-			if ctx.Err() != nil {
-				return told, ctx.Err()
-			}
-			r.failed(ctx, err)
-			wait(ctx, pause)
-			pause = min(2*pause, r.every)
-			continue
+			return told, err
 		}
-		pause = minReconcilePause
+		pageRefused, err := r.tellPage(ctx, page)
+		if err != nil {
+			return told, err
+		}
 		told, refused = told+len(page)-pageRefused, refused+pageRefused
 		if len(page) < reconcilePage {
 			break
@@ -113,32 +110,77 @@ func (r *reconciler) tellAll(ctx context.Context) (int, error) {
 	return told, nil
 }
 
-// tellPage tells the next page of enforcements. An error means that the page is
-// to be tried again.
-func (r *reconciler) tellPage(ctx context.Context, after string) (page []policy, refused int, err error) {
-	page, err = r.store.enforced(ctx, after, reconcilePage)
-	if err != nil {
-		return nil, 0, err
+// page reads the next page of enforcements, for as long as it takes. An error
+// means that ctx ended.
+func (r *reconciler) page(ctx context.Context, after string) ([]policy, error) {
+	for pause := minReconcilePause; ; pause = min(2*pause, r.every) {
+		page, err := r.store.enforced(ctx, after, reconcilePage)
+		if err == nil || ctx.Err() != nil {
+			return page, err
+		}
+		r.failed(ctx, err)
+		wait(ctx, pause)
 	}
-	var refusals atomic.Int32
-	group, groupCtx := errgroup.WithContext(ctx)
+}
+
+// tellPage tells a page of enforcements, for as long as it takes, and says how
+// many of them were refused. An error means that ctx ended.
+func (r *reconciler) tellPage(ctx context.Context, page []policy) (refused int, err error) {
+	pause := minReconcilePause
+	for {
+		results := r.tellEach(ctx, page)
+		var left []policy
+		for i, err := range results {
+			switch {
+			case err == nil:
+			case isRefusal(err):
+				refused++
+				r.log.ErrorContext(ctx, "Session service refused an enforcement", slog.String("account", page[i].account),
+					slog.Int64("revision", page[i].Revision), slog.Any("error", err))
+			default:
+				left = append(left, page[i])
+			}
+		}
+		if len(left) == 0 {
+			return refused, nil
+		}
+		if ctx.Err() != nil {
+			return refused, ctx.Err()
+		}
+		r.failed(ctx, errors.Join(results...))
+		if len(left) < len(page) {
+			pause = minReconcilePause // it gets on
+		}
+		wait(ctx, pause)
+		pause, page = min(2*pause, r.every), left
+	}
+}
+
+// errNotTried stands for what was not told because another one could not be.
+var errNotTried = errors.New("not tried")
+
+// tellEach tells some enforcements, several at once, and returns what became of
+// each. It stops soon after one of them fails: the next would fail too.
+func (r *reconciler) tellEach(ctx context.Context, page []policy) []error {
+	results := make([]error, len(page))
+	var failing atomic.Bool
+	var group errgroup.Group
 	group.SetLimit(reconcileAtOnce)
-	for _, p := range page {
+	for i, p := range page {
 		group.Go(func() error {
-			err := r.tell(groupCtx, p)
-			if err != nil && isRefusal(err) {
-				refusals.Add(1)
-				r.log.ErrorContext(ctx, "Session service refused an enforcement",
-					slog.String("account", p.account), slog.Int64("revision", p.Revision), slog.Any("error", err))
+			if failing.Load() {
+				results[i] = errNotTried
 				return nil
 			}
-			return err
+			results[i] = r.tell(ctx, p)
+			if results[i] != nil && !isRefusal(results[i]) {
+				failing.Store(true)
+			}
+			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, 0, err
-	}
-	return page, int(refusals.Load()), nil
+	_ = group.Wait() // results has them
+	return results
 }
 
 func (r *reconciler) tell(ctx context.Context, p policy) error {

@@ -29,7 +29,13 @@ const Schema = "policy"
 var migrations embed.FS
 
 // Migrations are the service's database migrations, for sqldb.DB.Migrate.
-func Migrations() (fs.FS, error) { return fs.Sub(migrations, "migrations") }
+func Migrations() fs.FS {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	return sub
+}
 
 // Config is what an installation may choose.
 type Config struct {
@@ -117,7 +123,7 @@ func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.relay.Run(ctx) })
 	group.Go(func() error { return s.reconciler.run(ctx) })
-	group.Go(func() error { return idempotency.RunCleanup(ctx, s.db, s.log) })
+	group.Go(func() error { return idempotency.Clean(ctx, s.db, s.log) })
 	return group.Wait()
 }
 

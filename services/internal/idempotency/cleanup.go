@@ -38,9 +38,9 @@ func RemoveExpired(ctx context.Context, db *sqldb.DB, limit int) (int, error) {
 	return int(removed), nil
 }
 
-// RunCleanup removes expired rows, in batches, until ctx ends. It returns nil
+// Clean removes expired rows, in batches, until ctx ends. It returns nil
 // then; what fails meanwhile is logged and tried again.
-func RunCleanup(ctx context.Context, db *sqldb.DB, log *slog.Logger) error {
+func Clean(ctx context.Context, db *sqldb.DB, log *slog.Logger) error {
 	ticker := time.NewTicker(removeEvery)
 	defer ticker.Stop()
 	for {
