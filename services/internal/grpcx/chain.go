@@ -124,8 +124,8 @@ func (s *checkedStream) Context() context.Context { return s.ctx }
 
 // RecvMsg receives one valid message.
 func (s *checkedStream) RecvMsg(message any) error {
-	if err := s.ServerStream.RecvMsg(message); err != nil {
-		return receiveError(err)
+	if err := receive(s.ServerStream.RecvMsg, message); err != nil {
+		return err
 	}
 	return s.requests.check(message)
 }

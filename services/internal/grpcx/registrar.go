@@ -67,9 +67,6 @@ func (r *registrar) registerWith(server *grpc.Server) {
 	}
 }
 
-// undecoded stands for a request whose bytes could not be read as its message.
-type undecoded struct{ err error }
-
 // decodeInChain lets the chain see requests that cannot be decoded. Generated
 // code reads a request before it calls the interceptor and answers a bad one by
 // itself: without a reason, unmeasured, and before anybody asked who is calling.
@@ -78,7 +75,7 @@ func decodeInChain(handler grpc.MethodHandler) grpc.MethodHandler {
 		var failure error
 		return handler(srv, ctx,
 			func(message any) error {
-				failure = decode(message)
+				failure = receive(decode, message)
 				return nil
 			},
 			func(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

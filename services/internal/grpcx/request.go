@@ -3,12 +3,10 @@ package grpcx
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -61,7 +59,7 @@ func newRequestChecker(services map[string]grpc.ServiceInfo) (*requestChecker, e
 // may be passwords and codes.
 func (c *requestChecker) check(request any) error {
 	if bad, ok := request.(undecoded); ok {
-		return receiveError(bad.err)
+		return bad.err
 	}
 	message, ok := request.(proto.Message)
 	if !ok {
@@ -129,21 +127,4 @@ func within(path string, message protoreflect.Message) (where string, number pro
 		return path, number
 	}
 	return path + "." + where, number
-}
-
-// receiveError is what it means that a request could not be received.
-func receiveError(err error) error {
-	if errors.Is(err, io.EOF) {
-		return err // the end of a stream is no failure, and generated code compares with it
-	}
-	switch status.Code(err) {
-	case codes.Canceled, codes.DeadlineExceeded:
-		return err
-	case codes.ResourceExhausted:
-		return errs.New(codes.ResourceExhausted, errs.ReasonMessageTooLarge,
-			"The message is larger than the service accepts.").WithCause(err)
-	default:
-		return errs.New(codes.InvalidArgument, errs.ReasonMalformedMessage,
-			"The request is not a message of the type the method expects.").WithCause(err)
-	}
 }

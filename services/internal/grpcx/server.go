@@ -139,6 +139,7 @@ func serverOptions(config ServerConfig, calls *chain) []grpc.ServerOption {
 	}
 	return []grpc.ServerOption{
 		grpc.Creds(creds),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.UnaryInterceptor(calls.unary),
 		grpc.StreamInterceptor(calls.stream),
 		// Runs inside the chain, so that an unknown method is answered with a
