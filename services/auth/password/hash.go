@@ -111,7 +111,7 @@ func parseArgon(text string) (hash, error) {
 	case len(salt) < 8, len(salt) > 64, len(sum) < 16, len(sum) > 64:
 		return nil, errors.New("password: salt or sum of the Argon2id hash is too short or too long")
 	}
-	//nolint:gosec // all three are under the ceilings checked above
+	// All three are under the ceilings checked above.
 	return argonHash{memoryKiB: uint32(memory), passes: uint32(times), lanes: uint8(threads), salt: salt, sum: sum}, nil
 }
 

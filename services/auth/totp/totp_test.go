@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha1"
+	"crypto/sha1" //nolint:gosec // RFC 6238 with SHA-1 is what is tested
 	"encoding/binary"
 	"encoding/json"
 	"fmt"

@@ -30,7 +30,7 @@ type keysFile struct {
 // strictly base64 is read.
 type keyEntry struct {
 	Name   string `json:"name"`
-	Secret string `json:"secret"` //nolint:gosec // the one place where a secret is meant to be marshaled
+	Secret string `json:"secret"`
 }
 
 // Load reads a keys file. The file must be a regular one that nobody but its

@@ -119,7 +119,9 @@ func TestOpen_keyOfAnotherName_refused(t *testing.T) {
 
 func TestSeal_twice_differs(t *testing.T) {
 	k := newRing(t, "2026-11")
-	require.NotEqual(t, k.Seal(purposeA, []byte("secret"), "x"), k.Seal(purposeA, []byte("secret"), "x"))
+	first := k.Seal(purposeA, []byte("secret"), "x")
+	second := k.Seal(purposeA, []byte("secret"), "x")
+	require.NotEqual(t, first, second)
 }
 
 func TestVerifyMAC(t *testing.T) {
