@@ -150,18 +150,30 @@ func (b *Bus) consumeOnce(ctx context.Context, w *worker, subjects []string) (pu
 		return false, err
 	}
 	for ctx.Err() == nil {
-		batch, err := consumer.Fetch(w.cfg.Batch, jetstream.FetchContext(ctx),
-			jetstream.FetchMaxWait(pullWait), jetstream.FetchHeartbeat(pullHeartbeat))
-		if err != nil {
-			return pulled, err
-		}
-		w.process(ctx, batch)
-		if err := batch.Error(); err != nil {
+		if err := b.pull(ctx, consumer, w.cfg.Batch, func(batch jetstream.MessageBatch) error {
+			w.process(ctx, batch)
+			return nil
+		}); err != nil {
 			return pulled, err
 		}
 		pulled = true
 	}
 	return pulled, ctx.Err()
+}
+
+// pull asks for up to size messages and has them handled.
+func (b *Bus) pull(ctx context.Context, consumer jetstream.Consumer, size int, handle func(jetstream.MessageBatch) error) error {
+	// The library makes the request end shortly before its context does.
+	ctx, cancel := context.WithTimeout(ctx, pullWait)
+	defer cancel()
+	batch, err := consumer.Fetch(size, jetstream.FetchContext(ctx), jetstream.FetchHeartbeat(pullHeartbeat))
+	if err != nil {
+		return err
+	}
+	if err := handle(batch); err != nil {
+		return err
+	}
+	return batch.Error()
 }
 
 func (b *Bus) ensureConsumer(ctx context.Context, cfg ConsumerConfig, subjects []string) (jetstream.Consumer, error) {

@@ -91,33 +91,32 @@ func (b *Bus) replayAll(ctx context.Context, consumer jetstream.Consumer, open, 
 	var taken uint64
 	for taken < open {
 		size := int(min(open-taken, replayBatch))
-		batch, err := consumer.Fetch(size, jetstream.FetchContext(ctx),
-			jetstream.FetchMaxWait(pullWait), jetstream.FetchHeartbeat(pullHeartbeat))
+		done := false
+		err := b.pull(ctx, consumer, size, func(batch jetstream.MessageBatch) error {
+			for msg := range batch.Messages() {
+				meta, err := msg.Metadata()
+				if err != nil {
+					return fmt.Errorf("events: replay: %w", err)
+				}
+				// Nothing is acknowledged, so a message lost on the way would not
+				// come again; the consumer's own numbers show the hole.
+				if taken++; meta.Sequence.Consumer != taken {
+					return errors.New("events: replay: a message was lost on the way")
+				}
+				if done = done || meta.Sequence.Stream > to; done {
+					continue
+				}
+				if err := b.replayOne(ctx, msg, meta, fn); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 		if err != nil {
 			return fmt.Errorf("events: replay: %w", err)
 		}
-		for msg := range batch.Messages() {
-			meta, err := msg.Metadata()
-			if err != nil {
-				return fmt.Errorf("events: replay: %w", err)
-			}
-			// Nothing is acknowledged, so a message lost on the way would not
-			// come again; the consumer's own numbers show the hole.
-			if taken++; meta.Sequence.Consumer != taken {
-				return errors.New("events: replay: a message was lost on the way")
-			}
-			if meta.Sequence.Stream > to {
-				return nil
-			}
-			if err := b.replayOne(ctx, msg, meta, fn); err != nil {
-				return err
-			}
-			if meta.Sequence.Stream == to {
-				return nil
-			}
-		}
-		if err := batch.Error(); err != nil {
-			return fmt.Errorf("events: replay: %w", err)
+		if done {
+			return nil
 		}
 	}
 	return nil

@@ -179,5 +179,5 @@ func backlog(ctx context.Context, db *sqldb.DB) (count int64, age time.Duration,
 
 // asInt is a sequence as SQL stores it. Streams do not get near 2^63 messages.
 func asInt(seq uint64) int64 {
-	return int64(min(seq, math.MaxInt64)) //nolint:gosec // bounded
+	return int64(min(seq, math.MaxInt64))
 }
