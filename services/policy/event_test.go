@@ -99,10 +99,12 @@ func TestUpdate_withoutNATS_savedAndPublishedLater(t *testing.T) {
 	p := s.start()
 	p.background()
 	p.create("acme")
-	s.nats.Stop(t)
 	require.True(t, p.update(admin, enforced(true)).GetEnforced())
-	s.nats.Start(t)
 	s.published(1)
+	s.nats.Stop(t)
+	require.False(t, p.update(admin, enforced(false)).GetEnforced())
+	s.nats.Start(t)
+	s.published(2)
 }
 
 // The event is the guarantee when the session service is away, slow or broken.
