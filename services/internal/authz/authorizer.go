@@ -28,6 +28,12 @@ const (
 	// ClientAddressKey carries the address of the person behind the gateway. It is
 	// believed from the gateway's certificate alone.
 	ClientAddressKey = "twofold-client-address"
+	// UserAgentKey carries what the person's software calls itself. It is for
+	// people to recognize their devices by; nothing is decided on it.
+	UserAgentKey = "twofold-user-agent"
+	// SignInTokenKey carries the sign-in token of a browser, which the gateway
+	// took from a cookie.
+	SignInTokenKey = "twofold-sign-in-token" //nolint:gosec // a name, no credential
 	// RequestIDKey carries the request id.
 	RequestIDKey = "twofold-request-id"
 )
@@ -201,6 +207,19 @@ func peerOf(ctx context.Context) (identity string, address netip.Addr) {
 // permits reports whether an access option names an identity as a service.
 func permits(access *authzv1.Access, identity string) bool {
 	return slices.Contains(access.GetServices(), identity) || slices.Contains(access.GetServices(), AnyIdentity)
+}
+
+// VerifyAgain returns nil when the session that a call came with is still live,
+// for calls that last. Callers who came without a session have nothing to verify.
+func VerifyAgain(ctx context.Context, verify SessionVerifier) error {
+	caller := FromContext(ctx)
+	if caller.Kind != KindPerson {
+		return nil
+	}
+	if _, err := verify(ctx, caller.bearer); err != nil {
+		return errs.Forward(err)
+	}
+	return nil
 }
 
 // Forward returns a context for calls to other services on behalf of the caller

@@ -30,6 +30,9 @@ const (
 	// PERMISSION_DENIED: the factor was not used within the last minutes; call me:verifyFactor, then repeat the call with its new session.
 	ReasonStepUpRequired = "STEP_UP_REQUIRED"
 
+	// PERMISSION_DENIED: a browser made the call from a page of another origin; make it from the gateway's own, or without a browser.
+	ReasonCrossOriginRefused = "CROSS_ORIGIN_REFUSED"
+
 	// NOT_FOUND: there is no such resource, or none that this caller may know of; check the name.
 	ReasonResourceNotFound = "RESOURCE_NOT_FOUND"
 	// ALREADY_EXISTS: the account id is taken; choose another.

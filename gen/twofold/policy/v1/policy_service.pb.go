@@ -666,7 +666,7 @@ const file_twofold_policy_v1_policy_service_proto_rawDesc = "" +
 	"\x16TRANSITION_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aENABLED\x10\x01\x12\v\n" +
 	"\aUPDATED\x10\x02\x12\f\n" +
-	"\bDISABLED\x10\x032\xb4\x06\n" +
+	"\bDISABLED\x10\x032\xbe\x06\n" +
 	"\rPolicyService\x12w\n" +
 	"\x0fCreateMfaPolicy\x12).twofold.policy.v1.CreateMfaPolicyRequest\x1a*.twofold.policy.v1.CreateMfaPolicyResponse\"\r\x82\xe2\x18\t\n" +
 	"\x01\x06\x12\x04auth\x12\xb6\x01\n" +
@@ -678,9 +678,9 @@ const file_twofold_policy_v1_policy_service_proto_rawDesc = "" +
 	"mfa_policyb\n" +
 	"mfa_policy2*/v1/{mfa_policy.name=accounts/*/mfaPolicy}\x12\xba\x01\n" +
 	"\x16ListMfaPolicyRevisions\x120.twofold.policy.v1.ListMfaPolicyRevisionsRequest\x1a1.twofold.policy.v1.ListMfaPolicyRevisionsResponse\";\x82\xe2\x18\x04\n" +
-	"\x02\x04\x05\x82\xd3\xe4\x93\x02-\x12+/v1/{parent=accounts/*/mfaPolicy}/revisions\x12u\n" +
-	"\x10PreviewMfaPolicy\x12*.twofold.policy.v1.PreviewMfaPolicyRequest\x1a+.twofold.policy.v1.PreviewMfaPolicyResponse\"\b\x82\xe2\x18\x04\n" +
-	"\x02\x04\x05B\xd1\x01\n" +
+	"\x02\x04\x05\x82\xd3\xe4\x93\x02-\x12+/v1/{parent=accounts/*/mfaPolicy}/revisions\x12\x7f\n" +
+	"\x10PreviewMfaPolicy\x12*.twofold.policy.v1.PreviewMfaPolicyRequest\x1a+.twofold.policy.v1.PreviewMfaPolicyResponse\"\x12\x82\xe2\x18\x0e\n" +
+	"\x03\x04\x05\x06\x12\agatewayB\xd1\x01\n" +
 	"\x15com.twofold.policy.v1B\x12PolicyServiceProtoP\x01Z>github.com/twofold-auth/twofold/gen/twofold/policy/v1;policyv1\xa2\x02\x03TPX\xaa\x02\x11Twofold.Policy.V1\xca\x02\x11Twofold\\Policy\\V1\xe2\x02\x1dTwofold\\Policy\\V1\\GPBMetadata\xea\x02\x13Twofold::Policy::V1b\x06proto3"
 
 var (

@@ -65,7 +65,7 @@ type PolicyServiceClient interface {
 	// What the policy would be if saved now: its dates and its transition.
 	// Nothing is saved.
 	//
-	// Callers: an admin of the account, the operator.
+	// Callers: an admin of the account, the operator, the gateway.
 	// Errors: NOT_FOUND RESOURCE_NOT_FOUND; INVALID_ARGUMENT with
 	// GRACE_PERIOD_OUT_OF_RANGE or INVALID_FIELD.
 	// Events: none.
@@ -169,7 +169,7 @@ type PolicyServiceServer interface {
 	// What the policy would be if saved now: its dates and its transition.
 	// Nothing is saved.
 	//
-	// Callers: an admin of the account, the operator.
+	// Callers: an admin of the account, the operator, the gateway.
 	// Errors: NOT_FOUND RESOURCE_NOT_FOUND; INVALID_ARGUMENT with
 	// GRACE_PERIOD_OUT_OF_RANGE or INVALID_FIELD.
 	// Events: none.

@@ -1,0 +1,35 @@
+package gateway
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// Config is what an operator may set.
+type Config struct {
+	// TrustedProxies are the hops in front of the gateway whose X-Forwarded-For
+	// is believed.
+	TrustedProxies []netip.Prefix
+	// WatchInterval is how often a rollout that is watched is read again.
+	WatchInterval time.Duration
+	// WatchLimit is how long one watching call lasts; then its caller calls again.
+	WatchLimit time.Duration
+}
+
+// DefaultConfig trusts no proxy.
+func DefaultConfig() Config {
+	return Config{WatchInterval: time.Second, WatchLimit: 15 * time.Minute}
+}
+
+// Validate reports everything that is wrong at once.
+func (c Config) Validate() error {
+	var problems []error
+	if c.WatchInterval <= 0 {
+		problems = append(problems, errors.New("gateway: WatchInterval must be positive"))
+	}
+	if c.WatchLimit <= 0 {
+		problems = append(problems, errors.New("gateway: WatchLimit must be positive"))
+	}
+	return errors.Join(problems...)
+}

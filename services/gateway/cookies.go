@@ -1,0 +1,140 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
+	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
+	"github.com/twofold-auth/twofold/services/internal/errs"
+)
+
+// The browser's door. The prefix __Host- makes browsers keep a cookie to this
+// host and this scheme (RFC 6265bis, 4.1.3.2).
+const (
+	sessionCookie = "__Host-twofold"
+	signInCookie  = "__Host-twofold-signin"
+
+	// cookieHeader asks for cookies and, since no other site can make a browser
+	// send it without asking first, also tells that a call comes from our pages.
+	cookieHeader = "Twofold-Session"
+)
+
+// cookies carries tokens to and from browsers.
+type cookies struct {
+	now func() time.Time
+}
+
+// asks reports whether the caller is a browser that wants cookies. Cookies of a
+// call without the header are ignored.
+func asksForCookies(r *http.Request) bool { return r.Header.Get(cookieHeader) == "cookie" }
+
+type cookieModeKey struct{}
+
+// unpack turns the session cookie into an Authorization header, and returns the
+// sign-in token of its cookie.
+func (cookies) unpack(r *http.Request) (signInToken string) {
+	r.Header.Del("Authorization")
+	if c, err := r.Cookie(sessionCookie); err == nil && c.Value != "" {
+		r.Header.Set("Authorization", "Bearer "+c.Value)
+	}
+	if c, err := r.Cookie(signInCookie); err == nil {
+		return c.Value
+	}
+	return ""
+}
+
+// pack moves the tokens of an answer into cookies.
+func (c cookies) pack(ctx context.Context, w http.ResponseWriter, answer proto.Message) error {
+	if on, _ := ctx.Value(cookieModeKey{}).(bool); !on {
+		return nil
+	}
+	switch m := unwrapped(answer).(type) {
+	case *authv1.SignInResponse:
+		switch outcome := m.GetOutcome().(type) {
+		case *authv1.SignInResponse_Session:
+			c.setSession(w, outcome.Session)
+		case *authv1.SignInResponse_Challenge_:
+			c.setSignIn(w, outcome.Challenge.GetSignInToken(), outcome.Challenge.GetExpireTime().AsTime())
+			outcome.Challenge.SignInToken = ""
+		case *authv1.SignInResponse_EnrollmentRequired_:
+			c.setSignIn(w, outcome.EnrollmentRequired.GetSignInToken(), outcome.EnrollmentRequired.GetExpireTime().AsTime())
+			outcome.EnrollmentRequired.SignInToken = ""
+		}
+	case *authv1.VerifySignInResponse:
+		c.setSession(w, m.GetSession())
+	case *authv1.ConfirmSignInEnrollmentResponse:
+		c.setSession(w, m.GetSession())
+	case *authv1.VerifyFactorResponse:
+		c.setSession(w, m.GetSession())
+	case *authv1.ConfirmEnrollmentResponse:
+		c.setSession(w, m.GetSession())
+	case *sessionv1.SignOutResponse:
+		forget(w, sessionCookie)
+	}
+	return nil
+}
+
+// unwrapped returns the message behind grpc-gateway's wrapper for response_body.
+func unwrapped(m proto.Message) proto.Message {
+	if m == nil {
+		return nil
+	}
+	return m.ProtoReflect().Interface()
+}
+
+// setSession hands the session over and ends the sign-in. Without "Keep me logged
+// in" the cookie goes when the browser closes.
+func (c cookies) setSession(w http.ResponseWriter, s *sessionv1.Session) {
+	cookie := newCookie(sessionCookie, s.GetToken())
+	if s.GetKeepMeLoggedIn() {
+		cookie.MaxAge = int(s.GetExpireTime().AsTime().Sub(c.now()).Seconds())
+	}
+	http.SetCookie(w, cookie)
+	forget(w, signInCookie)
+	s.Token = ""
+}
+
+func (c cookies) setSignIn(w http.ResponseWriter, token string, expires time.Time) {
+	cookie := newCookie(signInCookie, token)
+	cookie.MaxAge = max(1, int(expires.Sub(c.now()).Seconds()))
+	http.SetCookie(w, cookie)
+}
+
+// forgetIfOver drops the cookie whose session or sign-in is over for good.
+func (cookies) forgetIfOver(w http.ResponseWriter, r *http.Request, st *status.Status) {
+	if on, _ := r.Context().Value(cookieModeKey{}).(bool); !on {
+		return
+	}
+	for _, detail := range st.Details() {
+		info, ok := detail.(*errdetails.ErrorInfo)
+		if !ok {
+			continue
+		}
+		switch info.GetReason() {
+		case errs.ReasonSessionEndedByMFAPolicy, errs.ReasonSessionRevoked, errs.ReasonSessionExpired,
+			errs.ReasonSessionStoreLost, errs.ReasonSessionUnknown:
+			forget(w, sessionCookie)
+		case errs.ReasonSignInExpired:
+			forget(w, signInCookie)
+		}
+	}
+}
+
+func forget(w http.ResponseWriter, name string) {
+	cookie := newCookie(name, "")
+	cookie.MaxAge = -1
+	http.SetCookie(w, cookie)
+}
+
+func newCookie(name, value string) *http.Cookie {
+	return &http.Cookie{
+		Name: name, Value: value, Path: "/",
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
+	}
+}

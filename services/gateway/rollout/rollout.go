@@ -1,0 +1,268 @@
+package rollout
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
+	notifierv1 "github.com/twofold-auth/twofold/gen/twofold/notifier/v1"
+	policyv1 "github.com/twofold-auth/twofold/gen/twofold/policy/v1"
+	rolloutv1 "github.com/twofold-auth/twofold/gen/twofold/rollout/v1"
+	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
+	"github.com/twofold-auth/twofold/services/internal/authz"
+	"github.com/twofold-auth/twofold/services/internal/errs"
+	"github.com/twofold-auth/twofold/services/internal/resource"
+)
+
+// verifyInterval is how often a watching caller's session is verified again.
+const verifyInterval = 5 * time.Second
+
+// Deps is what the gateway gives the rollout.
+type Deps struct {
+	Policies      policyv1.PolicyServiceClient
+	Agents        authv1.AgentServiceClient
+	Sessions      sessionv1.SessionServiceClient
+	Notices       notifierv1.NoticeServiceClient
+	VerifySession authz.SessionVerifier
+	Now           func() time.Time
+	// Interval is how often a watched rollout is read, Limit how long one
+	// watching call lasts.
+	Interval, Limit time.Duration
+}
+
+// Server implements RolloutService.
+type Server struct {
+	rolloutv1.UnsafeRolloutServiceServer
+	Deps
+	stopOnce sync.Once
+	stopping chan struct{}
+}
+
+var _ rolloutv1.RolloutServiceServer = (*Server)(nil)
+
+// New returns a server of rollouts.
+func New(deps Deps) *Server { return &Server{Deps: deps, stopping: make(chan struct{})} }
+
+// Register adds the RPCs to a server.
+func (s *Server) Register(r grpc.ServiceRegistrar) { rolloutv1.RegisterRolloutServiceServer(r, s) }
+
+// EndWatches ends all watching calls, so that the process can stop; their callers
+// call again, elsewhere.
+func (s *Server) EndWatches() { s.stopOnce.Do(func() { close(s.stopping) }) }
+
+// GetRollout implements RolloutServiceServer.
+func (s *Server) GetRollout(ctx context.Context, req *rolloutv1.GetRolloutRequest) (*rolloutv1.GetRolloutResponse, error) {
+	account, err := accountOf(ctx, req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	rollout, err := s.read(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	return &rolloutv1.GetRolloutResponse{Rollout: rollout}, nil
+}
+
+// WatchRollout implements RolloutServiceServer.
+func (s *Server) WatchRollout(req *rolloutv1.WatchRolloutRequest, stream grpc.ServerStreamingServer[rolloutv1.WatchRolloutResponse]) error {
+	ctx := stream.Context()
+	account, err := accountOf(ctx, req.GetName())
+	if err != nil {
+		return err
+	}
+	limit := time.NewTimer(s.Limit)
+	defer limit.Stop()
+	tick := time.NewTicker(s.Interval)
+	defer tick.Stop()
+	var sent *rolloutv1.Rollout
+	verified := s.Now()
+	for {
+		if s.Now().Sub(verified) >= verifyInterval {
+			if err := authz.VerifyAgain(ctx, s.VerifySession); err != nil {
+				return err
+			}
+			verified = s.Now()
+		}
+		rollout, err := s.read(ctx, account)
+		if err != nil {
+			return err
+		}
+		if !sameBesidesReadTime(sent, rollout) {
+			if err := stream.Send(&rolloutv1.WatchRolloutResponse{Rollout: rollout}); err != nil {
+				return err
+			}
+			sent = rollout
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.stopping:
+			return errs.Unavailable(nil).WithMessage("The gateway is stopping. Call again.")
+		case <-limit.C:
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// PreviewRollout implements RolloutServiceServer.
+func (s *Server) PreviewRollout(ctx context.Context, req *rolloutv1.PreviewRolloutRequest) (*rolloutv1.PreviewRolloutResponse, error) {
+	account, err := accountOf(ctx, req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	desired := proto.CloneOf(req.GetPolicy())
+	desired.Name = resource.Account(account) + "/mfaPolicy"
+	preview, err := s.Policies.PreviewMfaPolicy(ctx, &policyv1.PreviewMfaPolicyRequest{MfaPolicy: desired})
+	if err != nil {
+		return nil, errs.Forward(err)
+	}
+	var (
+		counts  *authv1.CountAgentsResponse
+		ending  *sessionv1.CountSessionsResponse
+		notices *notifierv1.CountNoticesResponse
+	)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { counts, err = s.countAgents(gctx, account, preview.GetPreview()); return err })
+	g.Go(func() (err error) { ending, err = s.countSessions(gctx, account, preview.GetPreview()); return err })
+	g.Go(func() (err error) { notices, err = s.countNotices(gctx, account, preview.GetCurrent()); return err })
+	if err := g.Wait(); err != nil {
+		return nil, errs.Forward(err)
+	}
+	answer := &rolloutv1.PreviewRolloutResponse{
+		Transition:     rolloutv1.PreviewRolloutResponse_Transition(preview.GetTransition()),
+		Policy:         preview.GetPreview(),
+		AgentsTotal:    counts.GetCovered(),
+		AgentsNotSetUp: counts.GetCovered() - counts.GetEnrolled(),
+		Allowed:        mayEnable(ctx) || preview.GetTransition() != policyv1.PreviewMfaPolicyResponse_ENABLED,
+		SessionsEnding: 0,
+		Mails:          0,
+		MailKind:       notifierv1.Notice_KIND_UNSPECIFIED,
+	}
+	if preview.GetPreview().GetEnforced() {
+		answer.SessionsEnding = ending.GetEnding()
+	}
+	answer.Mails, answer.MailKind = mails(preview, counts, notices)
+	return answer, nil
+}
+
+// mails says how many mails a save sends: the enforcement is told to everybody
+// it asks, an earlier deadline is told again, the end of it to whoever was told.
+func mails(preview *policyv1.PreviewMfaPolicyResponse, counts *authv1.CountAgentsResponse, notices *notifierv1.CountNoticesResponse) (int64, notifierv1.Notice_Kind) {
+	switch preview.GetTransition() {
+	case policyv1.PreviewMfaPolicyResponse_ENABLED:
+		return counts.GetToNotify(), notifierv1.Notice_ENFORCEMENT_ENABLED
+	case policyv1.PreviewMfaPolicyResponse_UPDATED:
+		before, after := preview.GetCurrent().GetSessionRevokeTime(), preview.GetPreview().GetSessionRevokeTime()
+		if before != nil && after != nil && after.AsTime().Before(before.AsTime()) {
+			return counts.GetToNotify(), notifierv1.Notice_ENFORCEMENT_ENABLED
+		}
+	case policyv1.PreviewMfaPolicyResponse_DISABLED:
+		return notices.GetTold(), notifierv1.Notice_ENFORCEMENT_LIFTED
+	}
+	return 0, notifierv1.Notice_KIND_UNSPECIFIED
+}
+
+// mayEnable mirrors the condition the policy service puts on enabling: a session
+// that saw a second factor, or the operator.
+func mayEnable(ctx context.Context) bool {
+	caller := authz.FromContext(ctx)
+	return caller.Person == nil || caller.Person.AssuranceLevel == sessionv1.Session_AAL2
+}
+
+// read puts an account's rollout together.
+func (s *Server) read(ctx context.Context, account string) (*rolloutv1.Rollout, error) {
+	answer, err := s.Policies.GetMfaPolicy(ctx, &policyv1.GetMfaPolicyRequest{Name: resource.Account(account) + "/mfaPolicy"})
+	if err != nil {
+		return nil, errs.Forward(err)
+	}
+	policy := answer.GetMfaPolicy()
+	var (
+		counts   *authv1.CountAgentsResponse
+		sessions *sessionv1.CountSessionsResponse
+		notices  *notifierv1.CountNoticesResponse
+	)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { counts, err = s.countAgents(gctx, account, policy); return err })
+	g.Go(func() (err error) { sessions, err = s.countSessions(gctx, account, policy); return err })
+	g.Go(func() (err error) { notices, err = s.countNotices(gctx, account, policy); return err })
+	if err := g.Wait(); err != nil {
+		return nil, errs.Forward(err)
+	}
+	return &rolloutv1.Rollout{
+		Name:              resource.Account(account) + "/rollout",
+		Policy:            policy,
+		AgentsTotal:       counts.GetCovered(),
+		AgentsEnrolled:    counts.GetEnrolled(),
+		Notices:           byState(notices),
+		SessionsEnding:    sessions.GetEnding(),
+		SessionRevokeTime: policy.GetSessionRevokeTime(),
+		ReadTime:          timestamppb.New(s.Now()),
+	}, nil
+}
+
+func (s *Server) countAgents(ctx context.Context, account string, policy *policyv1.MfaPolicy) (*authv1.CountAgentsResponse, error) {
+	return s.Agents.CountAgents(ctx, &authv1.CountAgentsRequest{Account: account, ApplyToSso: policy.GetApplyToSso()})
+}
+
+func (s *Server) countSessions(ctx context.Context, account string, policy *policyv1.MfaPolicy) (*sessionv1.CountSessionsResponse, error) {
+	return s.Sessions.CountSessions(ctx, &sessionv1.CountSessionsRequest{Account: account, ApplyToSso: policy.GetApplyToSso()})
+}
+
+func (s *Server) countNotices(ctx context.Context, account string, policy *policyv1.MfaPolicy) (*notifierv1.CountNoticesResponse, error) {
+	return s.Notices.CountNotices(ctx, &notifierv1.CountNoticesRequest{Account: account, PolicyRevision: policy.GetRevision()})
+}
+
+func byState(counts *notifierv1.CountNoticesResponse) *rolloutv1.Rollout_Notices {
+	n := &rolloutv1.Rollout_Notices{Complete: counts.GetFanOutComplete()}
+	for _, c := range counts.GetCounts() {
+		n.Total += c.GetNotices()
+		switch c.GetState() {
+		case notifierv1.Notice_QUEUED:
+			n.Queued += c.GetNotices()
+		case notifierv1.Notice_SENDING, notifierv1.Notice_RETRYING:
+			n.Retrying += c.GetNotices()
+		case notifierv1.Notice_SENT:
+			n.Sent += c.GetNotices()
+		case notifierv1.Notice_FAILED:
+			n.Failed += c.GetNotices()
+		case notifierv1.Notice_UNKNOWN:
+			n.Unknown += c.GetNotices()
+		case notifierv1.Notice_SUPPRESSED:
+			n.Suppressed += c.GetNotices()
+		}
+	}
+	return n
+}
+
+// accountOf returns the account of `accounts/{account}/rollout`, if the caller
+// may know of it.
+func accountOf(ctx context.Context, name string) (string, error) {
+	parent, found := strings.CutSuffix(name, "/rollout")
+	if !found {
+		return "", errs.New(codes.InvalidArgument, errs.ReasonInvalidField, "A rollout's name is accounts/{account}/rollout.").
+			WithViolation("name", "It must have the form accounts/{account}/rollout.")
+	}
+	account, err := resource.ParseAccount("name", parent)
+	if err != nil {
+		return "", err
+	}
+	return account, authz.FromContext(ctx).InAccount(account)
+}
+
+func sameBesidesReadTime(a, b *rolloutv1.Rollout) bool {
+	if a == nil {
+		return false
+	}
+	a, b = proto.CloneOf(a), proto.CloneOf(b)
+	a.ReadTime, b.ReadTime = nil, nil
+	return proto.Equal(a, b)
+}
