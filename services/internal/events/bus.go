@@ -27,7 +27,9 @@ const (
 	// they rely on.
 	duplicateWindow = 2 * time.Minute
 
-	apiTimeout = 5 * time.Second
+	// apiTimeout bounds each request by itself: one that was sent while the server
+	// went away is never answered, and must not use up its caller's time.
+	apiTimeout = 3 * time.Second
 )
 
 // ErrNotFound is returned by Bus.EventAt when the stream has no such message.
@@ -75,6 +77,8 @@ func NewBus(nc *nats.Conn, o Options) (*Bus, error) {
 // EnsureStreams creates the two streams, or brings them to the settings they
 // should have. Every service calls it, in any order and at any time.
 func (b *Bus) EnsureStreams(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	for name, root := range map[string]string{Stream: subjectRoot, DeadLetterStream: deadLetterRoot} {
 		_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 			Name:       name,
@@ -132,6 +136,8 @@ type StreamState struct {
 
 // StreamState asks the server.
 func (b *Bus) StreamState(ctx context.Context) (StreamState, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	stream, err := b.js.Stream(ctx, Stream)
 	if err != nil {
 		b.forgetStream()
@@ -147,6 +153,8 @@ func (b *Bus) StreamState(ctx context.Context) (StreamState, error) {
 
 // EventAt is the id of the event stored at a sequence.
 func (b *Bus) EventAt(ctx context.Context, seq uint64) (id string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	b.mu.Lock()
 	stream := b.stream
 	b.mu.Unlock()

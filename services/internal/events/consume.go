@@ -187,6 +187,8 @@ func (b *Bus) ensureConsumer(ctx context.Context, cfg ConsumerConfig, subjects [
 		MaxDeliver:    -1, // giving up silently is no option
 		MaxAckPending: cfg.MaxAckPending,
 	}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	consumer, err := b.js.CreateOrUpdateConsumer(ctx, Stream, want)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if err := b.EnsureStreams(ctx); err != nil {
