@@ -163,7 +163,7 @@ func parse(config *Config, values map[string]string) (problems []string) {
 	err := env.ParseWithOptions(config, env.Options{
 		Environment: values,
 		FuncMap: map[reflect.Type]env.ParserFunc{
-			reflect.TypeFor[netip.Prefix](): func(text string) (any, error) { return parsePrefix(text) },
+			reflect.TypeFor[[]netip.Prefix](): func(text string) (any, error) { return parsePrefixes(text) },
 		},
 	})
 	var all env.AggregateError
@@ -197,12 +197,21 @@ func kindOf(t reflect.Type) string {
 	return t.String()
 }
 
-func parsePrefix(text string) (netip.Prefix, error) {
-	text = strings.TrimSpace(text)
-	if address, err := netip.ParseAddr(text); err == nil {
-		return address.Prefix(address.BitLen())
+// parsePrefixes reads addresses and prefixes, separated by commas.
+func parsePrefixes(text string) (prefixes []netip.Prefix, err error) {
+	for part := range strings.SplitSeq(text, ",") {
+		part = strings.TrimSpace(part)
+		if address, err := netip.ParseAddr(part); err == nil {
+			prefixes = append(prefixes, netip.PrefixFrom(address, address.BitLen()))
+			continue
+		}
+		prefix, err := netip.ParsePrefix(part)
+		if err != nil {
+			return nil, err
+		}
+		prefixes = append(prefixes, prefix.Masked())
 	}
-	return netip.ParsePrefix(text)
+	return prefixes, nil
 }
 
 // problems returns what is wrong with the values, by variable.
