@@ -176,6 +176,17 @@ func serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(openapi.JSON)))
 }
 
+// Ready returns nil when every part can do its work.
+func (s *Service) Ready(ctx context.Context) error {
+	var problems []error
+	for name, check := range s.ready {
+		if err := check(ctx); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
 // serveReady answers 200 when every part can do its work, and otherwise 503 with
 // the parts that cannot. Why they cannot is in the log.
 func (s *Service) serveReady(w http.ResponseWriter, r *http.Request) {

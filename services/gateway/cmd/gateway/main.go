@@ -1,0 +1,87 @@
+// The gateway serves REST for frontends, and the rollout over gRPC.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+
+	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
+	"github.com/twofold-auth/twofold/services/gateway"
+	"github.com/twofold-auth/twofold/services/internal/app"
+	"github.com/twofold-auth/twofold/services/internal/parts"
+	"github.com/twofold-auth/twofold/services/internal/verdict"
+)
+
+func main() {
+	required := slices.Concat(parts.RequiredTLS,
+		[]string{"TWOFOLD_POLICY_ADDR", "TWOFOLD_AUTH_ADDR", "TWOFOLD_SESSION_ADDR", "TWOFOLD_NOTIFIER_ADDR"})
+	app.Main("gateway", required, run)
+}
+
+func run(ctx context.Context, p *app.Process) error {
+	source, err := parts.Identity(p.Config)
+	if err != nil {
+		return err
+	}
+	conns := map[string]*grpc.ClientConn{}
+	for identity, addr := range map[string]string{
+		"policy": p.Config.PolicyAddr, "auth": p.Config.AuthAddr, "session": p.Config.SessionAddr, "notifier": p.Config.NotifierAddr,
+		"gateway": p.Config.GRPCAddr, // the rollout's routes call this process itself
+	} {
+		conn, err := parts.Dial(source, addr, identity)
+		if err != nil {
+			return err
+		}
+		defer conn.Close() //nolint:errcheck // the process ends
+		conns[identity] = conn
+	}
+	ready := map[string]func(context.Context) error{}
+	for identity, conn := range conns {
+		ready[identity] = func(context.Context) error { return connected(conn) }
+	}
+	cfg := gateway.DefaultConfig()
+	cfg.TrustedProxies = p.Config.TrustedProxies
+	verify := verdict.By(sessionv1.NewSessionServiceClient(conns["session"]))
+	service, err := gateway.New(cfg, gateway.Deps{
+		Policy: conns["policy"], Auth: conns["auth"], Session: conns["session"], Notifier: conns["notifier"], Self: conns["gateway"],
+		VerifySession: verify, Ready: ready, Now: p.Now, Log: p.Log,
+	})
+	if err != nil {
+		return err
+	}
+	serve, err := parts.Listen(ctx, p, parts.Server{
+		Name: "gateway", Register: []func(grpc.ServiceRegistrar){service.Register}, Source: source, Verify: verify,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.Config.HTTPAddr)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	p.Log.InfoContext(ctx, "Serving REST", "addr", listener.Addr().String())
+	return app.Run(ctx,
+		serve,
+		func(ctx context.Context) error { return service.Serve(ctx, listener) },
+		app.ServeMetrics(p.Config.MetricsAddr, p.Metrics, service.Ready, p.Log),
+	)
+}
+
+// connected says whether a neighbor answers. A connection that is idle connects.
+func connected(conn *grpc.ClientConn) error {
+	switch state := conn.GetState(); state {
+	case connectivity.Ready:
+		return nil
+	case connectivity.Idle:
+		conn.Connect()
+		return errors.New("connecting")
+	default:
+		return fmt.Errorf("%s", state)
+	}
+}
