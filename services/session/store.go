@@ -37,24 +37,34 @@ type surroundings struct {
 	meta     meta
 }
 
-// verdictKeys are read for a verdict, in this order.
-func verdictKeys(ref sessionRef) []string {
-	return []string{ref.key(), enforcementKey(ref.bucket(), ref.account), ref.versionKey(), metaKey(ref.bucket())}
+// observe reads what surrounds sessions of an agent (enforcement, minimum version,
+// meta) and more keys of the bucket in one command. A bucket that is not current
+// decides nothing. The floor is asked first: it may rise while the bucket is read,
+// and the bucket with it.
+func (s *store) observe(ctx context.Context, db redis.Cmdable, agent agentRef, keys ...string) (surroundings, []*string, error) {
+	at, ok := s.floor.get()
+	if !ok {
+		return surroundings{}, nil, errRebuilding()
+	}
+	bucket := agent.bucket()
+	values, err := mget(ctx, db, append([]string{enforcementKey(bucket, agent.account), agent.versionKey(), metaKey(bucket)}, keys...)...)
+	if err != nil {
+		return surroundings{}, nil, err
+	}
+	around, err := readSurroundings(values, at)
+	return around, values[3:], err
 }
 
-// readSurroundings makes sense of what was read beside a record: enforcement,
-// minimum version, meta. A bucket that is not current decides nothing.
-func (s *store) readSurroundings(values []*string) (surroundings, error) {
+func readSurroundings(values []*string, at mark) (surroundings, error) {
 	var out surroundings
-	mark, ok := s.floor.get()
-	if !ok || values[2] == nil {
+	if values[2] == nil {
 		return out, errRebuilding()
 	}
 	var err error
 	if out.meta, err = decodeMeta(*values[2]); err != nil {
 		return out, unavailable(err)
 	}
-	if !out.meta.current(mark) {
+	if !out.meta.current(at) {
 		return out, errRebuilding()
 	}
 	if values[1] != nil {
@@ -94,11 +104,7 @@ func (s *store) issue(ctx context.Context, rec *record, carried told, replaces *
 			tombstone{cause: sessionv1.SessionsRevoked_REVOKED, hash: replaces.record.hash}.encode(), old.member()
 	}
 	for range swapTries {
-		values, err := mget(ctx, s.db, verdictKeys(rec.ref)[1:]...)
-		if err != nil {
-			return err
-		}
-		around, err := s.readSurroundings(values)
+		around, _, err := s.observe(ctx, s.db, rec.ref.agentRef)
 		if err != nil {
 			return err
 		}
@@ -213,20 +219,16 @@ type stored struct {
 // read reads sessions of one agent, and what decides about them. What is over or
 // gone is left out.
 func (s *store) read(ctx context.Context, agent agentRef, refs []sessionRef, now time.Time) ([]stored, surroundings, error) {
-	keys := verdictKeys(sessionRef{agentRef: agent})[1:]
-	for _, ref := range refs {
-		keys = append(keys, ref.key())
+	keys := make([]string, len(refs))
+	for i, ref := range refs {
+		keys[i] = ref.key()
 	}
-	values, err := mget(ctx, s.db, keys...)
-	if err != nil {
-		return nil, surroundings{}, err
-	}
-	around, err := s.readSurroundings(values)
+	around, values, err := s.observe(ctx, s.db, agent, keys...)
 	if err != nil {
 		return nil, around, err
 	}
 	var live []stored
-	for i, value := range values[3:] {
+	for i, value := range values {
 		if value == nil {
 			continue
 		}
@@ -248,11 +250,7 @@ func (s *store) read(ctx context.Context, agent agentRef, refs []sessionRef, now
 
 // readOne reads a session that stands, or says why it does not.
 func (s *store) readOne(ctx context.Context, ref sessionRef, now time.Time) (stored, error) {
-	values, err := mget(ctx, s.db, verdictKeys(ref)...)
-	if err != nil {
-		return stored{}, err
-	}
-	around, err := s.readSurroundings(values[1:])
+	around, values, err := s.observe(ctx, s.db, ref.agentRef, ref.key())
 	if err != nil {
 		return stored{}, err
 	}

@@ -32,23 +32,19 @@ func (s *store) validate(ctx context.Context, verdicts redis.Cmdable, text strin
 	if !ok {
 		return judged{}, errUnknown()
 	}
-	values, err := mget(ctx, verdicts, verdictKeys(t.sessionRef)...)
+	around, values, err := s.observe(ctx, verdicts, t.agentRef, t.key())
 	if err != nil {
 		return judged{}, err
 	}
-	return s.decide(t, values, now)
+	return s.decide(t, around, values[0], now)
 }
 
 // decide decides about a token on what the store holds.
-func (s *store) decide(t token, values []*string, now time.Time) (judged, error) {
-	around, err := s.readSurroundings(values[1:])
-	if err != nil {
-		return judged{}, err
-	}
-	if values[0] == nil {
+func (s *store) decide(t token, around surroundings, value *string, now time.Time) (judged, error) {
+	if value == nil {
 		return judged{}, around.missing(t.sessionRef)
 	}
-	rec, tomb, err := decodeRecord(t.id, *values[0])
+	rec, tomb, err := decodeRecord(t.id, *value)
 	if err != nil {
 		return judged{}, unavailable(err)
 	}
@@ -63,7 +59,7 @@ func (s *store) decide(t token, values []*string, now time.Time) (judged, error)
 		return judged{}, errUnknown()
 	}
 	revokeTime, err := around.judge(s.cfg, rec, now)
-	return judged{stored: stored{raw: *values[0], record: rec}, revokeTime: revokeTime}, err
+	return judged{stored: stored{raw: *value, record: rec}, revokeTime: revokeTime}, err
 }
 
 // missing is why a session is not in the store.
