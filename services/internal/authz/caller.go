@@ -100,6 +100,7 @@ func (c *Caller) InAccount(account string) error {
 		if c.Person != nil && account != "" && c.Person.Account == account {
 			return nil
 		}
+	case KindAnonymous:
 	}
 	return errs.New(codes.NotFound, errs.ReasonResourceNotFound, "There is no such resource.")
 }
@@ -143,6 +144,7 @@ func (c *Caller) admitted(access *authzv1.Access) bool {
 			if c.Kind == KindService && permits(access, c.Via) {
 				return true
 			}
+		case authzv1.Access_CALLER_UNSPECIFIED:
 		}
 	}
 	return false

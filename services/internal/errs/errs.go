@@ -61,7 +61,7 @@ func (e *Error) Unwrap() error { return e.cause }
 // Is reports whether target is an *Error of the same reason, so that
 // errors.Is(err, ErrStaleEtag) holds for every copy of ErrStaleEtag.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // errors.Is unwraps; this compares one link of the chain
+	t, ok := target.(*Error) // errors.Is unwraps; this compares one link of the chain
 	return ok && t.reason == e.reason
 }
 

@@ -51,7 +51,7 @@ const (
 	// INVALID_ARGUMENT: the bytes are not a message of the expected type; generate the client from the current protos.
 	ReasonMalformedMessage = "MALFORMED_MESSAGE"
 	// INVALID_ARGUMENT: the page token is damaged, or belongs to another query; start again at the first page.
-	ReasonInvalidPageToken = "INVALID_PAGE_TOKEN" //nolint:gosec // a reason, no credential
+	ReasonInvalidPageToken = "INVALID_PAGE_TOKEN"
 	// INVALID_ARGUMENT: the filter cannot be read, or names an unknown field; see the method's documentation.
 	ReasonInvalidFilter = "INVALID_FILTER"
 	// INVALID_ARGUMENT: the order names an unknown field or direction; see the method's documentation.
@@ -67,7 +67,7 @@ const (
 	// INVALID_ARGUMENT: the address is not a plain `local@domain` one; correct it.
 	ReasonEmailInvalid = "EMAIL_INVALID"
 	// INVALID_ARGUMENT: the password is too short, too long or not text; choose another.
-	ReasonPasswordUnacceptable = "PASSWORD_UNACCEPTABLE" //nolint:gosec // a reason, no credential
+	ReasonPasswordUnacceptable = "PASSWORD_UNACCEPTABLE"
 
 	// FAILED_PRECONDITION: an admin who requires a second factor of everybody needs one first; set it up.
 	ReasonAdminNotEnrolled = "ADMIN_NOT_ENROLLED"

@@ -175,7 +175,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		return fmt.Errorf("grpcx: serve %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 		s.stop()
-		<-served
+		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			return fmt.Errorf("grpcx: serve %s: %w", listener.Addr(), err)
+		}
 		return nil
 	}
 }

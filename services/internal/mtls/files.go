@@ -45,7 +45,7 @@ func (f *files) source() (*Material, error) {
 	defer f.mu.Unlock()
 	stamp, err := f.stat()
 	if err != nil || stamp == f.stamp {
-		return f.material, nil //nolint:nilerr // a file that is gone for a moment is a rotation under way
+		return f.material, nil // a file that is gone for a moment is a rotation under way
 	}
 	if material, err := f.read(); err == nil {
 		f.material, f.stamp = material, stamp

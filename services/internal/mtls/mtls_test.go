@@ -112,7 +112,7 @@ func TestHandshake_withoutACertificate(t *testing.T) {
 func TestHandshake_onlyTLS13(t *testing.T) {
 	a := authority(t, time.Now)
 	old := mtls.ClientConfig(source(t, a, "auth"), "session")
-	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 //nolint:gosec // to see it refused
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
 	_, serverErr, clientErr := handshake(t, mtls.ServerConfig(source(t, a, "session")), old)
 	require.Error(t, serverErr)
 	require.Error(t, clientErr)
