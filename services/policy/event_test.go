@@ -43,6 +43,24 @@ func TestEvents_asConsumersSeeThem(t *testing.T) {
 	})
 }
 
+// Publishing follows the commit and not the relay's next look at the table, once a
+// second.
+func TestEvents_publishedAtOnce(t *testing.T) {
+	const changes = 8
+	s := newSuite(t, testkit.SQLite(t))
+	p := s.start()
+	p.background()
+	p.create("acme")
+	p.update(admin, enforced(true))
+	s.published(1)
+	started := time.Now()
+	for i := range changes {
+		p.update(admin, enforced(i%2 == 1))
+		s.published(i + 2)
+	}
+	require.Less(t, time.Since(started), changes*time.Second/2)
+}
+
 func requireEvent(t *testing.T, msg jetstream.Msg, saved *policyv1.MfaPolicy, want proto.Message) {
 	t.Helper()
 	name := want.ProtoReflect().Descriptor().FullName()

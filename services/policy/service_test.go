@@ -499,9 +499,14 @@ func TestUpdate_callerHangsUp_sessionServiceStillTold(t *testing.T) {
 	p := s.start()
 	p.create("acme")
 	ctx, cancel := context.WithCancel(with(t.Context(), admin))
-	s.sessions.answers(func(context.Context, string) error {
+	s.sessions.answers(func(told context.Context, _ string) error {
 		cancel() // the change is committed, its caller gone
-		return nil
+		select {
+		case <-told.Done():
+			return told.Err()
+		case <-time.After(200 * time.Millisecond):
+			return nil
+		}
 	})
 	_, err := p.people().UpdateMfaPolicy(ctx, enforced(true))
 	require.Error(t, err)
