@@ -56,11 +56,8 @@ func (s *accountServer) CreateAccount(
 	if found, err := s.store.answered(ctx, r, answer); err != nil || found {
 		return answer, err
 	}
-	if _, err := selectAccount(ctx, s.store.db, req.GetAccountId()); !errors.Is(err, resource.ErrNotFound) {
-		if err == nil {
-			err = errAccountExists
-		}
-		return nil, err
+	if err := checkAccountFree(ctx, s.store.db, req.GetAccountId()); err != nil {
+		return answer, s.store.unlessAnswered(ctx, r, answer, err)
 	}
 	if err := s.hashPassword(ctx, &owner); err != nil {
 		return nil, err
@@ -90,6 +87,20 @@ func (s *accountServer) GetAccount(
 		return nil, err
 	}
 	return &authv1.GetAccountResponse{Account: a.toProto()}, nil
+}
+
+// checkAccountFree spares the work before the transaction where the answer is
+// already known.
+func checkAccountFree(ctx context.Context, q querier, id string) error {
+	_, err := selectAccount(ctx, q, id)
+	switch {
+	case err == nil:
+		return errAccountExists
+	case errors.Is(err, resource.ErrNotFound):
+		return nil
+	default:
+		return err
+	}
 }
 
 // insertAccount makes an account with its owner.

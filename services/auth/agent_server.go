@@ -44,7 +44,7 @@ func (s *agentServer) CreateAgent(
 		return answer, err
 	}
 	if err := s.store.checkFree(ctx, account, d); err != nil {
-		return nil, err
+		return answer, s.store.unlessAnswered(ctx, r, answer, err)
 	}
 	if err := s.hashPassword(ctx, &d); err != nil {
 		return nil, err

@@ -75,3 +75,13 @@ func (s *store) answered(ctx context.Context, r request, answer proto.Message) (
 	}
 	return err == nil, err
 }
+
+// unlessAnswered returns a refusal that was found outside of the transaction,
+// unless its cause is a twin of the request, sent again before the first answer
+// came: then it fills in that one's answer.
+func (s *store) unlessAnswered(ctx context.Context, r request, answer proto.Message, refusal error) error {
+	if found, err := s.answered(ctx, r, answer); err != nil || found {
+		return err
+	}
+	return refusal
+}
