@@ -56,7 +56,7 @@ func TestUpdate_twoAdminsAtOnce_totalOrder(t *testing.T) {
 		}
 		final := copies[1].get()
 		require.Equal(t, revision, final.GetRevision())
-		require.EqualValues(t, revision, s.sessions.of("acme").GetRevision())
+		require.Equal(t, revision, s.sessions.of("acme").GetRevision())
 		requireStory(t, s, copies[0], final)
 	})
 }
@@ -111,7 +111,7 @@ func requireStory(t *testing.T, s *suite, p *process, final *policyv1.MfaPolicy)
 			break
 		}
 	}
-	require.EqualValues(t, final.GetRevision(), len(history))
+	require.Len(t, history, int(final.GetRevision()))
 	requireSame(t, final, history[len(history)-1])
 	var want []string
 	for i := 1; i < len(history); i++ {

@@ -115,7 +115,7 @@ func (s *suite) start() *process {
 	})
 	service, err := policy.New(s.config, policy.Deps{
 		DB: s.db, Bus: bus, Sessions: sessionv1.NewSessionServiceClient(s.dial(sessionListener, "session", "policy")),
-		PageTokens: pagetoken.New(s.keys), Log: slog.New(slog.DiscardHandler), Metrics: metrics,
+		PageTokens: pagetoken.New(s.keys), Log: slog.New(slog.DiscardHandler), Metrics: metrics, Now: time.Now,
 	})
 	require.NoError(s.t, err)
 	p := &process{s: s, service: service, metrics: metrics}
@@ -230,7 +230,7 @@ func (s *suite) stream() []jetstream.Msg {
 	if info.NumPending == 0 {
 		return nil
 	}
-	batch, err := consumer.Fetch(int(info.NumPending), jetstream.FetchMaxWait(5*time.Second)) //nolint:gosec // few
+	batch, err := consumer.Fetch(int(info.NumPending), jetstream.FetchMaxWait(5*time.Second))
 	require.NoError(s.t, err)
 	var all []jetstream.Msg
 	for msg := range batch.Messages() {

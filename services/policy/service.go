@@ -78,6 +78,9 @@ type Deps struct {
 	PageTokens *pagetoken.Codec
 	Log        *slog.Logger
 	Metrics    prometheus.Registerer
+	// Now measures the deadlines of calls. What is decided by time goes by the SQL
+	// clock.
+	Now func() time.Time
 }
 
 // Service is the policy service.
@@ -94,6 +97,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	if deps.Now == nil {
+		return nil, errors.New("policy: no clock")
+	}
 	m, err := newMetrics(deps.Metrics)
 	if err != nil {
 		return nil, err
@@ -106,7 +112,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		log:   deps.Log,
 		server: &server{
 			cfg: cfg, store: st, relay: relay, sessions: deps.Sessions,
-			pageTokens: deps.PageTokens, log: deps.Log, metrics: m,
+			pageTokens: deps.PageTokens, log: deps.Log, metrics: m, now: deps.Now,
 		},
 		reconciler: newReconciler(st, deps.Sessions, cfg.ReconcileEvery, deps.Log, m),
 	}, nil

@@ -237,11 +237,12 @@ func TestBegin_together_oneEffect(t *testing.T) {
 // The first of two holders of an id fails; the one that waited takes over.
 func TestBegin_waitsForTheClaim_takesOverAfterRollback(t *testing.T) {
 	onBoth(t, func(t *testing.T, db *sqldb.DB) {
+		content := contentOf(t, "x")
 		claimed, release := make(chan struct{}), make(chan struct{})
 		first := make(chan error, 1)
 		go func() {
 			first <- db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
-				if _, _, err := idempotency.Begin(ctx, tx, keyOf("a"), contentOf(t, "x")); err != nil {
+				if _, _, err := idempotency.Begin(ctx, tx, keyOf("a"), content); err != nil {
 					return err
 				}
 				close(claimed)
@@ -253,7 +254,7 @@ func TestBegin_waitsForTheClaim_takesOverAfterRollback(t *testing.T) {
 		var done atomic.Bool
 		second := make(chan error, 1)
 		go func() {
-			_, err := do(t.Context(), db, keyOf("a"), contentOf(t, "x"), "second")
+			_, err := do(t.Context(), db, keyOf("a"), content, "second")
 			done.Store(true)
 			second <- err
 		}()
