@@ -97,8 +97,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.events = &consumer{store: s.store, keeper: s.keeper, bus: deps.Bus, log: deps.Log, now: s.clock}
 	s.keeper.replay = s.events.replay
+	started := deps.Now()
 	s.sweeper = &sweeper{
-		store: s.store, log: deps.Log, now: deps.Now, owner: newGeneration(),
+		store: s.store, log: deps.Log, now: s.clock, owner: newGeneration(),
+		steady: func() time.Duration { return deps.Now().Sub(started) }, // by the monotonic readings, if there are
 		caughtUp: func(ctx context.Context) (bool, error) {
 			p, err := deps.Bus.ConsumerPosition(ctx, durable)
 			return err == nil && p.CaughtUp(), err

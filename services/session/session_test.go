@@ -275,7 +275,10 @@ func testStale(t *testing.T, r *rig) {
 		"no agent":      func(q *sessionv1.CreateSessionRequest) { q.Agent = "accounts/stale" },
 		"other account": func(q *sessionv1.CreateSessionRequest) { q.Enforcement = off("fresh", 3) },
 		"no kind":       func(q *sessionv1.CreateSessionRequest) { q.Client = nil },
-		"no time":       func(q *sessionv1.CreateSessionRequest) { q.Enforcement = on("stale", 4, time.Time{}, 0); q.Enforcement.EnforceTime = nil },
+		"no time": func(q *sessionv1.CreateSessionRequest) {
+			q.Enforcement = on("stale", 4, time.Time{}, 0)
+			q.Enforcement.EnforceTime = nil
+		},
 	} {
 		q := request(agent("stale"), off("stale", 3))
 		change(q)

@@ -33,8 +33,11 @@ type sweeper struct {
 	caughtUp func(context.Context) (bool, error)
 	swept    func(n int64)
 
-	last time.Time // when it looked at the clock, with its monotonic reading
-	hold time.Time // nothing is swept before
+	// steady is a clock that nobody sets.
+	steady     func() time.Duration
+	last       time.Time // when it looked at the clocks
+	lastSteady time.Duration
+	hold       time.Time // nothing is swept before
 }
 
 func (w *sweeper) run(ctx context.Context) error {
@@ -92,17 +95,18 @@ func (w *sweeper) round(ctx context.Context) error {
 	return nil
 }
 
-// held reports whether the clock jumped not long ago. A wall clock that was set
-// shows against the monotonic one.
+// held reports whether the clock jumped not long ago: forward would end sessions
+// early, and a jump back puts in doubt what went before.
 func (w *sweeper) held(ctx context.Context, now time.Time) bool {
+	steady := w.steady()
 	if !w.last.IsZero() {
-		jump := now.Round(0).Sub(w.last.Round(0)) - now.Sub(w.last)
+		jump := now.Sub(w.last) - (steady - w.lastSteady)
 		if jump.Abs() > jumpLimit {
 			w.log.ErrorContext(ctx, "The clock jumped; nothing is swept for a while", slog.Duration("jump", jump))
 			w.hold = now.Add(jumpHold)
 		}
 	}
-	w.last = now
+	w.last, w.lastSteady = now, steady
 	return now.Before(w.hold)
 }
 
