@@ -73,7 +73,12 @@ func policyFromProto(p *policyv1.MfaPolicy) (enforcement.Policy, error) {
 // event does the same should this fail. A caller who hangs up has raised the
 // version all the same, so it goes on without them.
 func (s *Service) endSessions(ctx context.Context, name resource.AgentName, version int64, keep string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endSessionsTimeout)
+	timeout := endSessionsTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		// Half of what is left, so that the answer still arrives.
+		timeout = min(timeout, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	_, err := s.sessions.RevokeAgentSessions(ctx, &sessionv1.RevokeAgentSessionsRequest{
 		Agent: name.String(), AgentVersion: version, KeepSession: keep,
