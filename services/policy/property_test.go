@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -71,8 +72,14 @@ func TestUpdates_anySequence_totalOrder(t *testing.T) {
 	})
 }
 
+// contextT is a *testing.T or a *rapid.T.
+type contextT interface {
+	require.TestingT
+	Context() context.Context
+}
+
 // requireHistory checks the history of an account against the rule.
-func requireHistory(t *rapid.T, s *store, account string, newest int64) {
+func requireHistory(t contextT, s *store, account string, newest int64) {
 	revisions, err := s.revisions(t.Context(), account, 0, 1000)
 	require.NoError(t, err)
 	require.Len(t, revisions, int(newest))
@@ -104,7 +111,7 @@ func requireHistory(t *rapid.T, s *store, account string, newest int64) {
 
 // versionsOf are the versions of an account's events, in the order in which they
 // are published.
-func versionsOf(t *rapid.T, s *store, account string) []int64 {
+func versionsOf(t contextT, s *store, account string) []int64 {
 	rows, err := s.db.Query(t.Context(), `SELECT version FROM outbox WHERE account = ? ORDER BY create_time, version`, account)
 	require.NoError(t, err)
 	defer func() { _ = rows.Close() }()
