@@ -170,7 +170,8 @@ func TestUpdate_callersGiveUp_wholeChangesOnly(t *testing.T) {
 			_, err := p.people().UpdateMfaPolicy(ctx, enforced(round%2 == 0))
 			cancel()
 			if err != nil {
-				require.Contains(t, []codes.Code{codes.DeadlineExceeded, codes.Canceled}, status.Code(err))
+				// Unavailable: the driver's clock for the same deadline was first.
+				require.Contains(t, []codes.Code{codes.DeadlineExceeded, codes.Canceled, codes.Unavailable}, status.Code(err))
 			}
 		}
 		// A last change settles what the given up ones left.
