@@ -111,6 +111,26 @@ func TestCreateAccount_inParallel_oneIsMade(t *testing.T) {
 	})
 }
 
+// A client that repeats before the first answer arrives.
+func TestCreateAccount_oneRequestInParallel_allGetTheAccount(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *suite) {
+		p := s.start()
+		owners := make(chan string, 6)
+		_, refused := inParallel(6, func(int) error {
+			req := newAccount()
+			req.Owner.Password, req.RequestId = "", "r1"
+			made, err := p.accounts().CreateAccount(asOperator(t.Context()), req)
+			owners <- made.GetAccount().GetOwner()
+			return err
+		})
+		require.Empty(t, refused)
+		first := <-owners
+		for range 5 {
+			require.Equal(t, first, <-owners)
+		}
+	})
+}
+
 // An account without a policy could not be decided about.
 func TestCreateAccount_policyServiceDown_makesNothing(t *testing.T) {
 	s := newSuite(t, testkit.SQLite(t))

@@ -1,15 +1,19 @@
 package auth_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
 	eventv1 "github.com/twofold-auth/twofold/gen/twofold/event/v1"
+	"github.com/twofold-auth/twofold/services/auth/password"
 	"github.com/twofold-auth/twofold/services/internal/errs"
 	"github.com/twofold-auth/twofold/services/internal/testkit"
 )
@@ -272,6 +276,59 @@ func TestImportAgents_inParallel_eachAddressOnce(t *testing.T) {
 		require.Equal(t, n, made)
 		require.Equal(t, int64(n+1), s.number(`SELECT count(*) FROM agents`))
 	})
+}
+
+// An import gives way to people who sign in and goes on after them: it is not
+// refused for being many.
+func TestImportAgents_hashingBusy_waits(t *testing.T) {
+	s := newSuite(t, testkit.SQLite(t))
+	s.hashing = password.Config{Concurrency: 1, Queue: 1}
+	p := s.start()
+	p.account("acme")
+	_, failures := inParallel(5, func(i int) error {
+		req := &authv1.ImportAgentsRequest{Parent: "accounts/acme"}
+		for j := range 2 {
+			req.Agents = append(req.Agents, &authv1.ImportAgentsRequest_Row{
+				Email: fmt.Sprintf("a%d-%d@example.com", i, j), DisplayName: "Ada", Password: goodPassword,
+			})
+		}
+		resp, err := p.agents().ImportAgents(asOperator(t.Context()), req)
+		for _, r := range resp.GetResults() {
+			require.Equal(t, authv1.Agent_ACTIVE, r.GetAgent().GetState())
+		}
+		return err
+	})
+	require.Empty(t, failures)
+	require.Equal(t, int64(10), s.number(`SELECT count(*) FROM passwords`))
+}
+
+// All or nothing: whoever gives up while passwords are hashed has imported nobody,
+// least of all somebody without the password they were given.
+func TestImportAgents_givenUp_makesNobody(t *testing.T) {
+	s := newSuite(t, testkit.SQLite(t))
+	s.hashing = password.Config{Concurrency: 1}
+	p := s.start()
+	p.account("acme")
+	req := &authv1.ImportAgentsRequest{Parent: "accounts/acme"}
+	for i := range 500 {
+		req.Agents = append(req.Agents, &authv1.ImportAgentsRequest_Row{
+			Email: fmt.Sprintf("a%d@example.com", i), DisplayName: "Ada", Password: goodPassword,
+		})
+	}
+	ctx, cancel := context.WithTimeout(asOperator(t.Context()), time.Second)
+	defer cancel()
+	_, err := p.agents().ImportAgents(ctx, req)
+	require.Equal(t, codes.DeadlineExceeded, status.Code(err))
+
+	for _, row := range req.GetAgents() {
+		row.Password = ""
+	}
+	resp, err := p.agents().ImportAgents(asOperator(t.Context()), req)
+	require.NoError(t, err)
+	for _, r := range resp.GetResults() {
+		require.NotNil(t, r.GetAgent())
+	}
+	require.Zero(t, s.number(`SELECT count(*) FROM passwords`))
 }
 
 func TestImportAgents_refused(t *testing.T) {

@@ -55,6 +55,7 @@ type suite struct {
 	policies  *fakePolicies
 	sessions  *fakeSessions
 	config    auth.Config
+	hashing   password.Config
 }
 
 func newSuite(t *testing.T, url string) *suite {
@@ -110,7 +111,7 @@ func (s *suite) start() *process {
 		DB: s.db, Bus: bus, Keys: s.keys,
 		Policies:  policyv1.NewPolicyServiceClient(s.dial(policyListener, "policy", "auth")),
 		Sessions:  sessionv1.NewSessionServiceClient(s.dial(sessionListener, "session", "auth")),
-		Passwords: password.New(password.Config{}),
+		Passwords: password.New(s.hashing),
 		Log:       slog.New(slog.DiscardHandler), Metrics: metrics,
 	})
 	require.NoError(s.t, err)
