@@ -297,6 +297,29 @@ func TestSweep_cancelledAndMoved(t *testing.T) {
 	r.over(tokens[1], errs.ReasonSessionEndedByMFAPolicy)
 }
 
+// An entry that was moved after it was seen to be due is not claimed.
+func TestClaim_moved(t *testing.T) {
+	r := newIdleRig(t, miniPlace(t), newClock(), quick())
+	now := r.clock.Now()
+	require.NoError(t, r.svc.store.schedule(t.Context(), "claim", 1, now.Add(-time.Minute)))
+	due, err := r.svc.store.dueBy(t.Context(), now, 1)
+	require.NoError(t, err)
+	require.Len(t, due, 1)
+	require.NoError(t, r.svc.store.schedule(t.Context(), "claim", 2, now.Add(time.Minute)))
+	claimed, err := r.svc.store.claim(t.Context(), due[0], now, now, "me")
+	require.NoError(t, err)
+	require.False(t, claimed)
+	later := now.Add(time.Hour)
+	for _, owner := range []string{"me", "you"} {
+		claimed, err = r.svc.store.claim(t.Context(), due[0], later, later, owner)
+		require.NoError(t, err)
+		require.Equal(t, owner == "me", claimed)
+	}
+	ours, err := r.svc.store.progress(t.Context(), due[0], 1, false, later, "me")
+	require.NoError(t, err)
+	require.False(t, ours, "the entry is of another version now")
+}
+
 // A clock that jumps past a deadline ends nothing for good, and verdicts follow it
 // back.
 func TestSweep_clockJump(t *testing.T) {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -154,6 +155,58 @@ func TestStoreOlder_whileNoCopyRan(t *testing.T) {
 	second.start()
 	second.neverUntilReady(made.GetToken())
 	second.over(made.GetToken(), errs.ReasonSessionRevoked)
+}
+
+// asleep makes a session and an older store that has forgotten its revocation,
+// while no copy runs.
+func asleep(t *testing.T) (p place, c *clock, revoked *sessionv1.Session) {
+	t.Helper()
+	server := testkit.Redis(t)
+	p, c = place{addrs: []string{server.Addr()}, nats: testkit.NATS(t).URL()}, newClock()
+	r := newRig(t, p, c, quick())
+	revoked = r.create(request(agent("asleep"), off("asleep", 1)))
+	server.Save(t)
+	_, err := r.auth.RevokeSession(t.Context(), &sessionv1.RevokeSessionRequest{Name: revoked.GetName()})
+	require.NoError(t, err)
+	r.waitApplied()
+	r.stop()
+	server.Kill(t)
+	server.Start(t)
+	return p, c, revoked
+}
+
+// Between learning how far the store must be and the repair, nothing in it counts.
+func TestStoreOlder_notBelieved(t *testing.T) {
+	p, c, revoked := asleep(t)
+	r := newIdleRig(t, p, c, quick())
+	reached, err := r.svc.keeper.reached(t.Context())
+	require.NoError(t, err)
+	r.svc.store.floor.raise(reached)
+	_, err = r.validate(revoked.GetToken())
+	requireReason(t, err, codes.Unavailable, errs.ReasonDependencyUnavailable)
+	_, err = r.auth.CreateSession(t.Context(), request(revoked.GetAgent(), off("asleep", 1)))
+	requireReason(t, err, codes.Unavailable, errs.ReasonDependencyUnavailable)
+	require.Error(t, r.svc.Ready(t.Context()))
+	require.NoError(t, r.svc.keeper.repair(t.Context(), reached))
+	r.over(revoked.GetToken(), errs.ReasonSessionRevoked)
+	require.NoError(t, r.svc.Ready(t.Context()))
+}
+
+// The consumer does not paper over what the store lacks when the next event comes.
+func TestStoreOlder_nextEvent(t *testing.T) {
+	p, c, revoked := asleep(t)
+	r := newIdleRig(t, p, c, quick())
+	other := agent("asleep")
+	r.publish("asleep", 2, &authv1.MFAReset{Agent: other, AgentVersion: 2})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.svc.events.run(ctx) }() // and no keeper
+	r.waitApplied()
+	cancel()
+	require.NoError(t, <-done)
+	r.over(revoked.GetToken(), errs.ReasonSessionRevoked)
+	_, err := r.auth.CreateSession(t.Context(), request(other, off("asleep", 1)))
+	requireReason(t, err, codes.Aborted, errs.ReasonAgentVersionStale)
 }
 
 // The stream goes away: verdicts go on. It comes back empty: verdicts go on.

@@ -153,7 +153,8 @@ func testRevokeAgent(t *testing.T, r *rig) {
 	require.Zero(t, revoke(2, second.GetName()))
 	r.stands(third.GetToken())
 	r.over(second.GetToken(), errs.ReasonSessionRevoked)
-	_, err = r.auth.CreateSession(t.Context(), request(a, off("agents", 1)))
+	again.AgentVersion = 2
+	_, err = r.auth.CreateSession(t.Context(), again)
 	requireReason(t, err, codes.Aborted, errs.ReasonAgentVersionStale)
 }
 
