@@ -161,7 +161,7 @@ func TestSend_stuckBodyIsRetryable(t *testing.T) {
 	pool := newPool(t, sink, func(c *smtppool.Config) { c.MessageTimeout = 2 * time.Second })
 	sink.Default(mailsink.Stall(mailsink.AtData))
 	m := message(t, 1)
-	m.HTML = strings.Repeat("0123456789abcdef\n", 2_000_000)
+	m.HTML = strings.Repeat("0123456789abcdef\n", 800_000)
 	out := send(t, pool, m)
 	require.Equal(t, smtppool.Retryable, out.Result, "%+v", out)
 	require.Equal(t, smtppool.StageBody, out.Stage)

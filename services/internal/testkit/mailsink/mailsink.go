@@ -246,7 +246,7 @@ func (s *Server) notify() {
 func (s *Server) store(m Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m.Time = time.Now() //nolint:forbidigo // A test server's clock is the real one.
+	m.Time = time.Now().UTC().Round(0) //nolint:forbidigo // A test server's clock is the real one.
 	s.messages = append(s.messages, m)
 	s.notify()
 }
