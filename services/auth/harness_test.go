@@ -56,6 +56,7 @@ type suite struct {
 	sessions  *fakeSessions
 	config    auth.Config
 	hashing   password.Config
+	clock     *clock
 }
 
 func newSuite(t *testing.T, url string) *suite {
@@ -70,7 +71,7 @@ func newSuite(t *testing.T, url string) *suite {
 	require.NoError(t, db.Migrate(t.Context(), auth.Migrations()))
 	return &suite{
 		t: t, url: url, db: db, nats: testkit.NATS(t), keys: keys, authority: authority,
-		policies: newFakePolicies(), sessions: newFakeSessions(), config: auth.DefaultConfig(),
+		policies: newFakePolicies(), sessions: newFakeSessions(), config: auth.DefaultConfig(), clock: &clock{},
 	}
 }
 
@@ -111,8 +112,8 @@ func (s *suite) start() *process {
 		DB: s.db, Bus: bus, Keys: s.keys,
 		Policies:  policyv1.NewPolicyServiceClient(s.dial(policyListener, "policy", "auth")),
 		Sessions:  sessionv1.NewSessionServiceClient(s.dial(sessionListener, "session", "auth")),
-		Passwords: password.New(s.hashing),
-		Log:       slog.New(slog.DiscardHandler), Metrics: metrics,
+		Passwords: password.New(s.hashing), Now: s.clock.Now,
+		Log: slog.New(slog.DiscardHandler), Metrics: metrics,
 	})
 	require.NoError(s.t, err)
 	p := &process{s: s, service: service, metrics: metrics}
@@ -142,7 +143,7 @@ func (s *suite) serve(name string, register func(grpc.ServiceRegistrar)) *bufcon
 	require.NoError(s.t, err)
 	server, err := grpcx.NewServer(grpcx.ServerConfig{
 		Name: name, Register: []func(grpc.ServiceRegistrar){register}, TLS: mtls.PublicServerConfig(source),
-		VerifySession: verify, OperatorToken: operatorToken, IsUnavailable: sqldb.IsUnavailable,
+		VerifySession: s.sessions.verify, OperatorToken: operatorToken, IsUnavailable: sqldb.IsUnavailable,
 		StopTimeout: time.Second, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: time.Now,
 	})
 	require.NoError(s.t, err)
@@ -214,7 +215,11 @@ func token(agentName string, role authv1.Agent_Role) string {
 	return fmt.Sprintf("%s:%s:AAL2", agentName, role)
 }
 
-func verify(_ context.Context, token string) (*authz.Person, error) {
+// verify believes the tokens above, and asks about those of sessions it made.
+func (f *fakeSessions) verify(_ context.Context, token string) (*authz.Person, error) {
+	if session := f.byToken(token); session != nil {
+		return authz.NewPerson(session)
+	}
 	parts := strings.Split(token, ":")
 	if len(parts) != 3 {
 		return nil, errs.New(codes.Unauthenticated, errs.ReasonSessionUnknown, "Unknown.")
@@ -405,9 +410,13 @@ type fakeSessions struct {
 	calls   []*sessionv1.RevokeAgentSessionsRequest
 	// revoke is asked before RevokeAgentSessions does anything; nil is yes.
 	revoke func(ctx context.Context) error
+
+	made madeSessions
 }
 
-func newFakeSessions() *fakeSessions { return &fakeSessions{minimum: map[string]int64{}} }
+func newFakeSessions() *fakeSessions {
+	return &fakeSessions{minimum: map[string]int64{}, made: newMadeSessions()}
+}
 
 func (f *fakeSessions) RevokeAgentSessions(
 	ctx context.Context, req *sessionv1.RevokeAgentSessionsRequest,
@@ -424,6 +433,7 @@ func (f *fakeSessions) RevokeAgentSessions(
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, req)
 	f.minimum[req.GetAgent()] = max(f.minimum[req.GetAgent()], req.GetAgentVersion())
+	f.made.endBelow(req)
 	return &sessionv1.RevokeAgentSessionsResponse{}, nil
 }
 

@@ -32,19 +32,25 @@ const (
 // policyOf asks the policy service for an account's policy. Whatever goes wrong
 // is UNAVAILABLE: without the policy nothing may be decided.
 func (s *Service) policyOf(ctx context.Context, account string) (enforcement.Policy, error) {
+	g, err := s.groundOf(ctx, account)
+	return g.policy, err
+}
+
+// groundOf is policyOf for decisions that end in a session.
+func (s *Service) groundOf(ctx context.Context, account string) (ground, error) {
 	asked, cancel := context.WithTimeout(ctx, policyTimeout)
 	defer cancel()
 	answer, err := s.policies.GetMfaPolicy(asked, &policyv1.GetMfaPolicyRequest{
 		Name: resource.Account(account) + "/mfaPolicy",
 	})
 	if err != nil {
-		return enforcement.Policy{}, errs.Unavailable(fmt.Errorf("auth: read the policy of %s: %w", account, err))
+		return ground{}, errs.Unavailable(fmt.Errorf("auth: read the policy of %s: %w", account, err))
 	}
 	p, err := policyFromProto(answer.GetMfaPolicy())
 	if err != nil {
-		return enforcement.Policy{}, errs.Unavailable(fmt.Errorf("auth: read the policy of %s: %w", account, err))
+		return ground{}, errs.Unavailable(fmt.Errorf("auth: read the policy of %s: %w", account, err))
 	}
-	return p, nil
+	return newGround(account, answer.GetMfaPolicy(), p), nil
 }
 
 func policyFromProto(p *policyv1.MfaPolicy) (enforcement.Policy, error) {

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"embed"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"time"
@@ -48,6 +49,8 @@ type Deps struct {
 	Passwords *password.Hasher
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer
+	// Now is the clock that one-time codes are compared with.
+	Now func() time.Time
 }
 
 // Service is the auth service: accounts, agents, sign-in and factors.
@@ -60,12 +63,16 @@ type Service struct {
 	passwords *password.Hasher
 	pages     *pagetoken.Codec
 	log       *slog.Logger
+	now       func() time.Time
 }
 
 // New builds the service. It opens nothing and starts nothing.
 func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if deps.Now == nil {
+		return nil, errors.New("auth: Deps.Now is missing")
 	}
 	return &Service{
 		cfg:       cfg,
@@ -76,6 +83,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		passwords: deps.Passwords,
 		pages:     pagetoken.New(deps.Keys),
 		log:       deps.Log,
+		now:       deps.Now,
 	}, nil
 }
 
@@ -101,7 +109,3 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) Ready(ctx context.Context) error {
 	return s.store.db.Ping(ctx)
 }
-
-// removeInterval is how often what has expired is removed. It frees space only:
-// whether something has expired is decided by its time wherever it is read.
-const removeInterval = time.Minute

@@ -98,7 +98,8 @@ CREATE INDEX sign_ins_by_agent ON sign_ins (agent_id);
 CREATE INDEX sign_ins_by_expire_time ON sign_ins (expire_time);
 
 -- Wrong codes in a row, over all sign-ins and sessions of an agent; a right
--- password does not clear them. kind is FACTOR (all codes) or RECOVERY_CODE.
+-- password does not clear them. kind is FACTOR (all codes), RECOVERY_CODE, or
+-- ENROLLMENT (codes of factors in the making, which count nowhere else).
 CREATE TABLE factor_failures (
     agent_id     TEXT NOT NULL REFERENCES agents (id),
     kind         TEXT NOT NULL,

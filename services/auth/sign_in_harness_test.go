@@ -1,0 +1,362 @@
+package auth_test
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha1" //nolint:gosec // RFC 6238 with SHA-1 is what every app does
+	"encoding/base32"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
+	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
+	"github.com/twofold-auth/twofold/services/internal/enforcement"
+	"github.com/twofold-auth/twofold/services/internal/errs"
+)
+
+// clock is the clock of processes, which tests can put forward.
+type clock struct {
+	mu    sync.Mutex
+	ahead time.Duration
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.ahead)
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead += d
+}
+
+// atStep puts the clock into the middle of a time step that is n after the
+// present one, so that no test runs across a boundary.
+func (c *clock) atStep(n int64) int64 {
+	now := c.Now()
+	step := now.Unix()/30 + n
+	c.advance(time.Unix(step*30+15, 0).Sub(now))
+	return step
+}
+
+// madeSessions are the sessions that a fakeSessions made. Its lock guards them.
+type madeSessions struct {
+	byName   map[string]*sessionv1.Session // with their tokens
+	versions map[string]int64              // by session name
+	revision map[string]int64              // the newest policy known, by account
+	made     int
+	now      func() time.Time
+	// before is asked before a session is made or replaced; nil is yes.
+	before func(ctx context.Context) error
+	last   *sessionv1.CreateSessionRequest
+}
+
+func newMadeSessions() madeSessions {
+	return madeSessions{
+		byName: map[string]*sessionv1.Session{}, versions: map[string]int64{}, revision: map[string]int64{}, now: time.Now,
+	}
+}
+
+func (m *madeSessions) endBelow(req *sessionv1.RevokeAgentSessionsRequest) {
+	for name, session := range m.byName {
+		switch {
+		case session.GetAgent() != req.GetAgent() || m.versions[name] >= req.GetAgentVersion():
+		case name == req.GetKeepSession():
+			m.versions[name] = req.GetAgentVersion()
+		default:
+			delete(m.byName, name)
+		}
+	}
+}
+
+func (f *fakeSessions) ask(ctx context.Context) error {
+	f.mu.Lock()
+	before := f.made.before
+	f.mu.Unlock()
+	if before == nil {
+		return nil
+	}
+	return before(ctx)
+}
+
+// stale is the fence: the caller holds the lock.
+func (f *fakeSessions) stale(agentName string, version int64, e *sessionv1.Enforcement) error {
+	switch {
+	case version < f.minimum[agentName]:
+		return errs.New(codes.Aborted, errs.ReasonAgentVersionStale, "Stale version.")
+	case e.GetRevision() < f.made.revision[e.GetAccount()]:
+		return errs.New(codes.Aborted, errs.ReasonPolicyRevisionStale, "Stale revision.")
+	}
+	return nil
+}
+
+func (f *fakeSessions) CreateSession(
+	ctx context.Context, req *sessionv1.CreateSessionRequest,
+) (*sessionv1.CreateSessionResponse, error) {
+	if err := f.ask(ctx); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.stale(req.GetAgent(), req.GetAgentVersion(), req.GetEnforcement()); err != nil {
+		return nil, err
+	}
+	f.made.last = req
+	session := &sessionv1.Session{
+		Name: req.GetAgent() + "/sessions/" + rand.Text(), Token: "session-" + rand.Text(), Agent: req.GetAgent(),
+		AssuranceLevel: req.GetAssuranceLevel(), FirstFactor: req.GetFirstFactor(), Role: req.GetRole(),
+		Client: req.GetClient(), KeepMeLoggedIn: req.GetKeepMeLoggedIn(), CreateTime: timestamppb.New(f.made.now()),
+	}
+	if session.GetAssuranceLevel() == sessionv1.Session_AAL2 {
+		session.FactorVerifyTime = session.GetCreateTime()
+	}
+	f.keep(session, req.GetAgentVersion())
+	return &sessionv1.CreateSessionResponse{Session: proto.CloneOf(session)}, nil
+}
+
+func (f *fakeSessions) keep(session *sessionv1.Session, version int64) {
+	f.made.byName[session.GetName()], f.made.versions[session.GetName()] = session, version
+	f.made.made++
+}
+
+func (f *fakeSessions) ReissueSession(
+	ctx context.Context, req *sessionv1.ReissueSessionRequest,
+) (*sessionv1.ReissueSessionResponse, error) {
+	if err := f.ask(ctx); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old, ok := f.made.byName[req.GetName()]
+	if !ok {
+		return nil, errs.New(codes.Unauthenticated, errs.ReasonSessionRevoked, "Over.")
+	}
+	if err := f.stale(old.GetAgent(), req.GetAgentVersion(), req.GetEnforcement()); err != nil {
+		return nil, err
+	}
+	session := proto.CloneOf(old)
+	session.Name, session.Token = old.GetAgent()+"/sessions/"+rand.Text(), "session-"+rand.Text()
+	session.AssuranceLevel = sessionv1.Session_AAL2
+	session.FactorVerifyTime = timestamppb.New(f.made.now())
+	delete(f.made.byName, req.GetName())
+	f.keep(session, req.GetAgentVersion())
+	return &sessionv1.ReissueSessionResponse{Session: proto.CloneOf(session)}, nil
+}
+
+func (f *fakeSessions) ValidateSession(
+	ctx context.Context, req *sessionv1.ValidateSessionRequest,
+) (*sessionv1.ValidateSessionResponse, error) {
+	if err := f.ask(ctx); err != nil {
+		return nil, err
+	}
+	session := f.byToken(req.GetToken())
+	if session == nil {
+		return nil, errs.New(codes.Unauthenticated, errs.ReasonSessionUnknown, "Unknown.")
+	}
+	session.Token = ""
+	return &sessionv1.ValidateSessionResponse{Session: session}, nil
+}
+
+func (f *fakeSessions) byToken(token string) *sessionv1.Session {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, session := range f.made.byName {
+		if session.GetToken() == token {
+			return proto.CloneOf(session)
+		}
+	}
+	return nil
+}
+
+// makes returns how many sessions were made or reissued.
+func (f *fakeSessions) makes() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.made.made
+}
+
+func (f *fakeSessions) lastMade() *sessionv1.CreateSessionRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.made.last
+}
+
+// onMake decides about later sessions.
+func (f *fakeSessions) onMake(before func(ctx context.Context) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.made.before = before
+}
+
+// knows tells of a newer policy.
+func (f *fakeSessions) knows(account string, revision int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.made.revision[account] = revision
+}
+
+// world is an account acme with an owner who has a password.
+type world struct {
+	*process
+	t     *testing.T
+	owner string // resource name
+}
+
+const ownerEmail = "olga@example.com"
+
+func (s *suite) world() *world {
+	s.t.Helper()
+	s.sessions.made.now = s.clock.Now
+	p := s.start()
+	made, err := p.accounts().CreateAccount(asOperator(s.t.Context()), newAccount())
+	require.NoError(s.t, err)
+	return &world{process: p, t: s.t, owner: made.GetAccount().GetOwner()}
+}
+
+// person makes an agent with a password.
+func (w *world) person(email string) *authv1.Agent {
+	w.t.Helper()
+	made, err := w.agents().CreateAgent(asOperator(w.t.Context()), &authv1.CreateAgentRequest{
+		Parent: "accounts/acme", Email: email, DisplayName: "Named " + email, Password: goodPassword,
+	})
+	require.NoError(w.t, err)
+	return made.GetAgent()
+}
+
+func (w *world) enforce() {
+	w.s.policies.set("acme", enforcement.Settings{Enforced: true, GracePeriod: time.Hour}, time.Now())
+}
+
+func (w *world) lift() {
+	w.s.policies.set("acme", enforcement.Settings{GracePeriod: time.Hour}, time.Time{})
+}
+
+func (w *world) signIns() authv1.SignInServiceClient {
+	return authv1.NewSignInServiceClient(w.conn(""))
+}
+
+func (w *world) profile() authv1.ProfileServiceClient {
+	return authv1.NewProfileServiceClient(w.conn(""))
+}
+
+func signInRequest() *authv1.SignInRequest {
+	return &authv1.SignInRequest{
+		Account: "acme", Email: ownerEmail, Password: goodPassword, Client: sessionv1.Client_WEB,
+	}
+}
+
+func (w *world) signIn() *authv1.SignInResponse {
+	w.t.Helper()
+	return w.signInAs(ownerEmail)
+}
+
+func (w *world) signInAs(email string) *authv1.SignInResponse {
+	w.t.Helper()
+	req := signInRequest()
+	req.Email = email
+	resp, err := w.signIns().SignIn(w.t.Context(), req)
+	require.NoError(w.t, err)
+	return resp
+}
+
+// challenge begins a sign-in that asks for a second factor.
+func (w *world) challenge() string {
+	w.t.Helper()
+	token := w.signIn().GetChallenge().GetSignInToken()
+	require.NotEmpty(w.t, token)
+	return token
+}
+
+func (w *world) verify(token, code string) (*sessionv1.Session, error) {
+	resp, err := w.signIns().VerifySignIn(w.t.Context(), &authv1.VerifySignInRequest{
+		SignInToken: token, Answer: &authv1.VerifySignInRequest_TotpCode{TotpCode: code},
+	})
+	return resp.GetSession(), err
+}
+
+func (w *world) recover(token, code string) (*sessionv1.Session, error) {
+	resp, err := w.signIns().VerifySignIn(w.t.Context(), &authv1.VerifySignInRequest{
+		SignInToken: token, Answer: &authv1.VerifySignInRequest_RecoveryCode{RecoveryCode: code},
+	})
+	return resp.GetSession(), err
+}
+
+// phone is somebody's authenticator app, written from RFC 6238 and sharing
+// nothing with the code under test.
+type phone struct {
+	t      *testing.T
+	secret []byte
+	clock  *clock
+}
+
+func (w *world) phone(base32Secret string) *phone {
+	w.t.Helper()
+	secret, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(base32Secret)
+	require.NoError(w.t, err)
+	return &phone{t: w.t, secret: secret, clock: w.s.clock}
+}
+
+// at returns the code of a step that is n after the present one.
+func (p *phone) at(n int64) string {
+	mac := hmac.New(sha1.New, p.secret)
+	require.NoError(p.t, binary.Write(mac, binary.BigEndian, p.clock.Now().Unix()/30+n))
+	sum := mac.Sum(nil)
+	return fmt.Sprintf("%06d", binary.BigEndian.Uint32(sum[sum[19]&15:])&0x7fffffff%1_000_000)
+}
+
+// wrong returns a code that no step near the present has.
+func (p *phone) wrong() string { return p.wrongs(1)[0] }
+
+// wrongs returns n different codes that no step near the present has.
+func (p *phone) wrongs(n int) (all []string) {
+	near := map[string]bool{}
+	for i := int64(-50); i <= 50; i++ {
+		near[p.at(i)] = true
+	}
+	for i := 0; len(all) < n; i++ {
+		if code := fmt.Sprintf("%06d", i); !near[code] {
+			all = append(all, code)
+		}
+	}
+	return all
+}
+
+// enrolled signs the owner in to an account that enforces, up to the session. The
+// phone's present step is used, so the clock then moves on by one.
+func (w *world) enrolled() (*phone, *authv1.ConfirmSignInEnrollmentResponse) {
+	w.t.Helper()
+	return w.enrolledAs(ownerEmail)
+}
+
+func (w *world) enrolledAs(email string) (*phone, *authv1.ConfirmSignInEnrollmentResponse) {
+	w.t.Helper()
+	w.enforce()
+	w.s.clock.atStep(0)
+	token := w.signInAs(email).GetEnrollmentRequired().GetSignInToken()
+	begun, err := w.signIns().BeginSignInEnrollment(w.t.Context(), &authv1.BeginSignInEnrollmentRequest{SignInToken: token})
+	require.NoError(w.t, err)
+	phone := w.phone(begun.GetEnrollment().GetSecret())
+	done, err := w.signIns().ConfirmSignInEnrollment(w.t.Context(), &authv1.ConfirmSignInEnrollmentRequest{
+		SignInToken: token, EnrollmentId: begun.GetEnrollment().GetEnrollmentId(), Code: phone.at(0),
+	})
+	require.NoError(w.t, err)
+	w.s.clock.atStep(2)
+	return phone, done
+}
+
+// failures returns a counter of the owner.
+func (w *world) failures(kind string) int64 {
+	w.t.Helper()
+	return w.s.number(`SELECT COALESCE(MAX(failures), 0) FROM factor_failures WHERE kind = ?`, kind)
+}
