@@ -9,7 +9,6 @@ import (
 	"mime/quotedprintable"
 	netmail "net/mail"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -101,7 +100,7 @@ func readHTML(t testing.TB, source string) webText {
 	var w webText
 	var b strings.Builder
 	for n := range root.Descendants() {
-		switch n.Type {
+		switch n.Type { //nolint:exhaustive // Comments and the like are not seen.
 		case html.TextNode:
 			if n.Parent.Data != "style" && n.Parent.Data != "title" {
 				b.WriteString(n.Data + " ")
@@ -347,7 +346,7 @@ func TestRender_hostileNames(t *testing.T) {
 func FuzzRender(f *testing.F) {
 	names := slices.Sorted(maps.Keys(samples("", "", "")))
 	for i, bad := range hostile {
-		f.Add(uint8(i), bad) //nolint:gosec // The list is short.
+		f.Add(uint8(i), bad)
 	}
 	r := newRenderer(f)
 	f.Fuzz(func(t *testing.T, which uint8, bad string) {
@@ -443,12 +442,15 @@ func TestWriteSamples(t *testing.T) {
 	if dir == "" {
 		dir = t.TempDir()
 	}
+	folder, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, folder.Close()) }()
 	r := newRenderer(t)
 	for name, content := range samples("Ada Lovelace", "Acme Support", "Grace Hopper") {
 		m, err := r.Render(envelope(), content)
 		require.NoError(t, err)
-		file := filepath.Join(dir, strings.ReplaceAll(name, " ", "_"))
-		require.NoError(t, os.WriteFile(file+".html", []byte(m.HTML), 0o600))
-		require.NoError(t, os.WriteFile(file+".txt", []byte(m.Subject+"\n\n"+m.Text), 0o600))
+		name = strings.ReplaceAll(name, " ", "_")
+		require.NoError(t, folder.WriteFile(name+".html", []byte(m.HTML), 0o600))
+		require.NoError(t, folder.WriteFile(name+".txt", []byte(m.Subject+"\n\n"+m.Text), 0o600))
 	}
 }

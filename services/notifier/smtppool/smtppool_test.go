@@ -192,7 +192,8 @@ func TestSend_cancel(t *testing.T) {
 	done := make(chan smtppool.Outcome, 1)
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
-	go func() { done <- conn.Send(ctx, message(t, 1)) }()
+	first := message(t, 1)
+	go func() { done <- conn.Send(ctx, first) }()
 	_, err = sink.WaitFor(t.Context(), 1)
 	require.NoError(t, err)
 	cancel()
@@ -348,9 +349,10 @@ func TestPool_hungConnectionsDoNotStopTheOthers(t *testing.T) {
 		sink.Script(address(n), mailsink.Stall(mailsink.AtRcpt))
 		conn, err := pool.Acquire(t.Context())
 		require.NoError(t, err)
+		m := message(t, n)
 		hung.Go(func() {
 			defer conn.Release()
-			conn.Send(ctx, message(t, n))
+			conn.Send(ctx, m)
 		})
 	}
 	for n := 100; n < 300; n++ {

@@ -75,7 +75,7 @@ func Listen(options Options) (*Server, error) {
 	if options.Addr == "" {
 		options.Addr = "127.0.0.1:0"
 	}
-	listener, err := net.Listen("tcp", options.Addr) //nolint:noctx // Listening on an address blocks on nothing.
+	listener, err := net.Listen("tcp", options.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for mail: %w", err)
 	}
@@ -246,7 +246,7 @@ func (s *Server) notify() {
 func (s *Server) store(m Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m.Time = time.Now().UTC().Round(0) //nolint:forbidigo // A test server's clock is the real one.
+	m.Time = time.Now().UTC().Round(0)
 	s.messages = append(s.messages, m)
 	s.notify()
 }
