@@ -1,0 +1,80 @@
+// The auth service holds accounts and agents, and how they prove who they are.
+package main
+
+import (
+	"context"
+	"slices"
+
+	"google.golang.org/grpc"
+
+	policyv1 "github.com/twofold-auth/twofold/gen/twofold/policy/v1"
+	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
+	"github.com/twofold-auth/twofold/services/auth"
+	"github.com/twofold-auth/twofold/services/auth/password"
+	"github.com/twofold-auth/twofold/services/internal/app"
+	"github.com/twofold-auth/twofold/services/internal/keyring"
+	"github.com/twofold-auth/twofold/services/internal/parts"
+	"github.com/twofold-auth/twofold/services/internal/verdict"
+)
+
+func main() {
+	required := slices.Concat(parts.RequiredTLS, parts.RequiredStore,
+		[]string{"TWOFOLD_DATABASE_URL", "TWOFOLD_POLICY_ADDR", "TWOFOLD_SESSION_ADDR"})
+	app.Main("auth", required, run)
+}
+
+func run(ctx context.Context, p *app.Process) error {
+	source, err := parts.Identity(p.Config)
+	if err != nil {
+		return err
+	}
+	keys, err := keyring.Load(p.Config.KeysFile)
+	if err != nil {
+		return err
+	}
+	db, err := parts.Database(ctx, p.Config.DatabaseURL.Reveal(), auth.Schema, auth.Migrations())
+	if err != nil {
+		return err
+	}
+	defer db.Close() //nolint:errcheck // the process ends
+	nc, err := parts.NATS(p.Config.NATSURL.Reveal(), "auth", p.Log)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	bus, err := parts.Bus(nc, p)
+	if err != nil {
+		return err
+	}
+	policyConn, err := parts.Dial(source, p.Config.PolicyAddr, "policy")
+	if err != nil {
+		return err
+	}
+	defer policyConn.Close() //nolint:errcheck // the process ends
+	sessionConn, err := parts.Dial(source, p.Config.SessionAddr, "session")
+	if err != nil {
+		return err
+	}
+	defer sessionConn.Close() //nolint:errcheck // the process ends
+	sessions := sessionv1.NewSessionServiceClient(sessionConn)
+
+	service, err := auth.New(auth.DefaultConfig(), auth.Deps{
+		DB: db, Bus: bus, Keys: keys,
+		Policies: policyv1.NewPolicyServiceClient(policyConn), Sessions: sessions,
+		Passwords: password.New(password.Config{}),
+		Log:       p.Log, Metrics: p.Metrics, Now: p.Now,
+	})
+	if err != nil {
+		return err
+	}
+	serve, err := parts.Listen(ctx, p, parts.Server{
+		Name: "auth", Register: []func(grpc.ServiceRegistrar){service.Register},
+		Source: source, Verify: verdict.By(sessions),
+	})
+	if err != nil {
+		return err
+	}
+	return app.Run(ctx, serve, service.Run,
+		app.ServeMetrics(p.Config.MetricsAddr, p.Metrics, service.Ready, p.Log),
+	)
+}
