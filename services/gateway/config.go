@@ -11,6 +11,8 @@ type Config struct {
 	// TrustedProxies are the hops in front of the gateway whose X-Forwarded-For
 	// is believed.
 	TrustedProxies []netip.Prefix
+	// CallTimeout bounds a call that is neither a stream nor an import.
+	CallTimeout time.Duration
 	// WatchInterval is how often a rollout that is watched is read again.
 	WatchInterval time.Duration
 	// WatchLimit is how long one watching call lasts; then its caller calls again.
@@ -19,12 +21,15 @@ type Config struct {
 
 // DefaultConfig trusts no proxy.
 func DefaultConfig() Config {
-	return Config{WatchInterval: time.Second, WatchLimit: 15 * time.Minute}
+	return Config{CallTimeout: 10 * time.Second, WatchInterval: time.Second, WatchLimit: 15 * time.Minute}
 }
 
 // Validate reports everything that is wrong at once.
 func (c Config) Validate() error {
 	var problems []error
+	if c.CallTimeout <= 0 {
+		problems = append(problems, errors.New("gateway: CallTimeout must be positive"))
+	}
 	if c.WatchInterval <= 0 {
 		problems = append(problems, errors.New("gateway: WatchInterval must be positive"))
 	}

@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
@@ -30,15 +28,13 @@ type cookies struct {
 	now func() time.Time
 }
 
-// asks reports whether the caller is a browser that wants cookies. Cookies of a
-// call without the header are ignored.
+// asksForCookies reports whether the caller is a browser that wants cookies.
+// Cookies of a call without the header are ignored.
 func asksForCookies(r *http.Request) bool { return r.Header.Get(cookieHeader) == "cookie" }
-
-type cookieModeKey struct{}
 
 // unpack turns the session cookie into an Authorization header, and returns the
 // sign-in token of its cookie.
-func (cookies) unpack(r *http.Request) (signInToken string) {
+func unpack(r *http.Request) (signInToken string) {
 	r.Header.Del("Authorization")
 	if c, err := r.Cookie(sessionCookie); err == nil && c.Value != "" {
 		r.Header.Set("Authorization", "Bearer "+c.Value)
@@ -51,10 +47,11 @@ func (cookies) unpack(r *http.Request) (signInToken string) {
 
 // pack moves the tokens of an answer into cookies.
 func (c cookies) pack(ctx context.Context, w http.ResponseWriter, answer proto.Message) error {
-	if on, _ := ctx.Value(cookieModeKey{}).(bool); !on {
+	if answer == nil || !edgeOf(ctx).cookies {
 		return nil
 	}
-	switch m := unwrapped(answer).(type) {
+	// Behind grpc-gateway's wrapper for response_body is the message itself.
+	switch m := answer.ProtoReflect().Interface().(type) {
 	case *authv1.SignInResponse:
 		switch outcome := m.GetOutcome().(type) {
 		case *authv1.SignInResponse_Session:
@@ -80,61 +77,50 @@ func (c cookies) pack(ctx context.Context, w http.ResponseWriter, answer proto.M
 	return nil
 }
 
-// unwrapped returns the message behind grpc-gateway's wrapper for response_body.
-func unwrapped(m proto.Message) proto.Message {
-	if m == nil {
-		return nil
-	}
-	return m.ProtoReflect().Interface()
-}
-
 // setSession hands the session over and ends the sign-in. Without "Keep me logged
 // in" the cookie goes when the browser closes.
 func (c cookies) setSession(w http.ResponseWriter, s *sessionv1.Session) {
-	cookie := newCookie(sessionCookie, s.GetToken())
-	if s.GetKeepMeLoggedIn() {
-		cookie.MaxAge = int(s.GetExpireTime().AsTime().Sub(c.now()).Seconds())
+	if s.GetToken() == "" {
+		return
 	}
-	http.SetCookie(w, cookie)
+	maxAge := 0
+	if s.GetKeepMeLoggedIn() {
+		maxAge = c.secondsUntil(s.GetExpireTime().AsTime())
+	}
+	setCookie(w, sessionCookie, s.GetToken(), maxAge)
 	forget(w, signInCookie)
 	s.Token = ""
 }
 
 func (c cookies) setSignIn(w http.ResponseWriter, token string, expires time.Time) {
-	cookie := newCookie(signInCookie, token)
-	cookie.MaxAge = max(1, int(expires.Sub(c.now()).Seconds()))
-	http.SetCookie(w, cookie)
+	setCookie(w, signInCookie, token, c.secondsUntil(expires))
 }
+
+// secondsUntil is the Max-Age of what ends then. Zero and less would mean others
+// than "soon".
+func (c cookies) secondsUntil(end time.Time) int { return max(1, int(end.Sub(c.now()).Seconds())) }
 
 // forgetIfOver drops the cookie whose session or sign-in is over for good.
-func (cookies) forgetIfOver(w http.ResponseWriter, r *http.Request, st *status.Status) {
-	if on, _ := r.Context().Value(cookieModeKey{}).(bool); !on {
+func (cookies) forgetIfOver(ctx context.Context, w http.ResponseWriter, reason string) {
+	if !edgeOf(ctx).cookies {
 		return
 	}
-	for _, detail := range st.Details() {
-		info, ok := detail.(*errdetails.ErrorInfo)
-		if !ok {
-			continue
-		}
-		switch info.GetReason() {
-		case errs.ReasonSessionEndedByMFAPolicy, errs.ReasonSessionRevoked, errs.ReasonSessionExpired,
-			errs.ReasonSessionStoreLost, errs.ReasonSessionUnknown:
-			forget(w, sessionCookie)
-		case errs.ReasonSignInExpired:
-			forget(w, signInCookie)
-		}
+	switch reason {
+	case errs.ReasonSessionEndedByMFAPolicy, errs.ReasonSessionRevoked, errs.ReasonSessionExpired,
+		errs.ReasonSessionStoreLost, errs.ReasonSessionUnknown, errs.ReasonCredentialsMalformed:
+		forget(w, sessionCookie)
+	case errs.ReasonSignInExpired:
+		forget(w, signInCookie)
 	}
 }
 
-func forget(w http.ResponseWriter, name string) {
-	cookie := newCookie(name, "")
-	cookie.MaxAge = -1
-	http.SetCookie(w, cookie)
-}
+func forget(w http.ResponseWriter, name string) { setCookie(w, name, "", -1) }
 
-func newCookie(name, value string) *http.Cookie {
-	return &http.Cookie{
-		Name: name, Value: value, Path: "/",
+// setCookie sets a cookie for some seconds, for as long as the browser is open (0),
+// or not at all (less than 0).
+func setCookie(w http.ResponseWriter, name, value string, maxAge int) {
+	http.SetCookie(w, &http.Cookie{
+		Name: name, Value: value, MaxAge: maxAge, Path: "/",
 		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
-	}
+	})
 }

@@ -2,26 +2,22 @@ package gateway
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/twofold-auth/twofold/services/internal/authz"
-	"github.com/twofold-auth/twofold/services/internal/errs"
 )
 
 const (
-	// maxBody bounds a request; 1,000 agents to import fit.
+	// maxBody bounds a request. It leaves 1 KiB for each of 1,000 agents to import,
+	// four times of what one with a password hash needs.
 	maxBody = 1 << 20
-	// callTimeout bounds an ordinary call, importTimeout one that hashes up to
-	// 1,000 passwords. Streams have no limit here, they end themselves.
-	callTimeout   = 10 * time.Second
+	// importTimeout is for a call that hashes up to 1,000 passwords.
 	importTimeout = 2 * time.Minute
 	// maxUserAgent is as much as anybody needs to recognize a device.
 	maxUserAgent = 256
@@ -30,75 +26,58 @@ const (
 // edge is what the gateway itself knows of a call. The services believe it from
 // the gateway's certificate.
 type edge struct {
-	address     netip.Addr
-	requestID   string
-	userAgent   string
+	address   netip.Addr
+	requestID string
+	userAgent string
+	// cookies says that the caller is a browser, which gets tokens in cookies.
+	cookies     bool
 	signInToken string
 }
 
 type edgeKey struct{}
 
-// api wraps the routes of the API with everything that is done before a call
-// reaches a service.
+func edgeOf(ctx context.Context) edge {
+	e, _ := ctx.Value(edgeKey{}).(edge)
+	return e
+}
+
+// api wraps the routes of the API with everything that is done before it is known
+// which of them a call is for.
 func (s *Service) api(next http.Handler) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
-	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.writeRefusal(w, r, errs.New(codes.PermissionDenied, errs.ReasonCrossOriginRefused,
-			"A page of another origin may not make this call.").GRPCStatus(), http.StatusForbidden)
-	}))
-	return crossOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e := edge{
+			address:   s.clientAddress(r),
+			requestID: uuid.Must(uuid.NewV7()).String(),
+			userAgent: printable(r.UserAgent(), maxUserAgent),
+		}
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-
-		e := edge{address: s.clientAddress(r), requestID: uuid.NewString(), userAgent: printable(r.UserAgent(), maxUserAgent)}
 		w.Header().Set("Twofold-Request-Id", e.requestID)
+		if err := crossOrigin.Check(r); err != nil {
+			s.refuse(w, r, errCrossing.WithCause(err))
+			return
+		}
 		ctx := r.Context()
 		r = r.Clone(ctx)
-		r.Header.Del("Grpc-Timeout") // the gateway's limits are not the caller's to set
+		for _, name := range noOneElses {
+			r.Header.Del(name)
+		}
 		if asksForCookies(r) {
-			e.signInToken = s.cookies.unpack(r)
-			ctx = context.WithValue(ctx, cookieModeKey{}, true)
+			e.cookies = true
+			e.signInToken = unpack(r)
 		}
-		ctx = context.WithValue(ctx, edgeKey{}, e)
-		if timeout := timeoutOf(r); timeout > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, timeout)
-			defer cancel()
-		}
-		r = r.WithContext(ctx)
-		if r.Method == http.MethodPost && r.URL.RawQuery != "" {
-			s.writeRefusal(w, r, errs.New(codes.InvalidArgument, errs.ReasonUnknownField,
-				"This method takes its fields in the body, not in the URL.").GRPCStatus(), http.StatusBadRequest)
-			return
-		}
-		if r.ContentLength > maxBody {
-			s.refuseSize(w, r)
-			return
-		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		next.ServeHTTP(w, r)
-	}))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, edgeKey{}, e)))
+	})
 }
 
-func (s *Service) refuseSize(w http.ResponseWriter, r *http.Request) {
-	s.writeRefusal(w, r, errs.New(codes.ResourceExhausted, errs.ReasonMessageTooLarge,
-		"The body is larger than 1 MiB.").GRPCStatus(), http.StatusRequestEntityTooLarge)
-}
-
-func timeoutOf(r *http.Request) time.Duration {
-	switch {
-	case strings.HasSuffix(r.URL.Path, ":watch"):
-		return 0
-	case strings.HasSuffix(r.URL.Path, ":import"):
-		return importTimeout
-	default:
-		return callTimeout
-	}
-}
+// noOneElses are the headers that grpc-gateway reads by itself, whatever else is
+// kept from it: deadlines are the gateway's to set, and addresses to find out.
+var noOneElses = []string{"Grpc-Timeout", "X-Forwarded-For", "X-Forwarded-Host"}
 
 // handOn is the metadata a call carries besides its Authorization.
 func handOn(ctx context.Context, _ *http.Request) metadata.MD {
-	e, _ := ctx.Value(edgeKey{}).(edge)
+	e := edgeOf(ctx)
 	md := metadata.Pairs(authz.RequestIDKey, e.requestID)
 	if e.address.IsValid() {
 		md.Set(authz.ClientAddressKey, e.address.String())
@@ -107,7 +86,7 @@ func handOn(ctx context.Context, _ *http.Request) metadata.MD {
 		md.Set(authz.UserAgentKey, e.userAgent)
 	}
 	if e.signInToken != "" {
-		md.Set(authz.SignInTokenKey, printable(e.signInToken, maxUserAgent))
+		md.Set(authz.SignInTokenKey, e.signInToken)
 	}
 	return md
 }
@@ -119,24 +98,32 @@ func noHeader(string) (string, bool) { return "", false }
 // configured proxies. What stands beyond it in X-Forwarded-For anybody may have
 // written (ASVS 4.1.3).
 func (s *Service) clientAddress(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
+	address, ok := parseHop(r.RemoteAddr)
+	if !ok {
 		return netip.Addr{}
 	}
-	address, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	address = address.Unmap().WithZone("")
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && s.trusts(address); i-- {
-		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
+		next, ok := parseHop(strings.TrimSpace(hops[i]))
+		if !ok {
 			break
 		}
-		address = next.Unmap().WithZone("")
+		address = next
 	}
 	return address
+}
+
+// parseHop reads an address of X-Forwarded-For; some proxies write the port too.
+func parseHop(text string) (netip.Addr, bool) {
+	address, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
+	if err != nil {
+		withPort, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return netip.Addr{}, false
+		}
+		address = withPort.Addr()
+	}
+	return address.Unmap().WithZone(""), true
 }
 
 func (s *Service) trusts(address netip.Addr) bool {

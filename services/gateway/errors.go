@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"math"
 	"net/http"
 	"strconv"
@@ -16,52 +17,60 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/errs"
 )
 
-// decodingError is a request that cannot be read. The generated code turns it
-// into text before anybody else sees it, so it marks its text as its own.
-type decodingError struct{ reason, message string }
+var (
+	errTooLarge = errs.New(codes.ResourceExhausted, errs.ReasonMessageTooLarge, "The body is larger than 1 MiB.")
+	errNoRoute  = errs.New(codes.Unimplemented, errs.ReasonMethodUnknown, "There is no such route.")
+	errNoMethod = errs.New(codes.Unimplemented, errs.ReasonMethodUnknown, "This route has no such method.")
+	errCrossing = errs.New(codes.PermissionDenied, errs.ReasonCrossOriginRefused,
+		"A page of another origin may not make this call.")
+	errUnreadable = errs.New(codes.InvalidArgument, errs.ReasonInvalidField, "The request cannot be read.")
+)
 
-const decodingMark = "twofold-decoding"
-
-func (e decodingError) Error() string {
-	return strings.Join([]string{decodingMark, e.reason, e.message}, "|")
-}
-
-// refusal returns the error to answer with: the status of the service that
-// refused, or, for an error that began on the way there, one with a reason.
-func refusal(err error) *status.Status {
-	st := status.Convert(err)
-	for _, detail := range st.Details() {
-		if _, ok := detail.(*errdetails.ErrorInfo); ok {
-			return st
+// refusal is the error to answer with: what the service said, or, for an error
+// that began on the way there or back, what that means.
+func refusal(ctx context.Context, err error) *errs.Error {
+	var badPath *runtime.HTTPStatusError
+	if errors.As(err, &badPath) {
+		return errUnreadable.WithCause(err)
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return errs.New(codes.Canceled, errs.ReasonCanceled, "The caller gave up.").WithCause(err)
+	}
+	code := status.Code(err)
+	if code == codes.DeadlineExceeded {
+		// Callers of REST set no deadline. It was ours, and a part of the suite
+		// that does not answer within it is one that cannot be reached.
+		return errs.Unavailable(err)
+	}
+	if errs.ReasonOf(err) == "" {
+		switch code {
+		case codes.InvalidArgument: // of generated code, which quotes values
+			return errUnreadable.WithCause(err)
+		case codes.ResourceExhausted: // of gRPC
+			return errs.New(codes.ResourceExhausted, errs.ReasonMessageTooLarge, "The message is too large.").WithCause(err)
 		}
 	}
-	switch st.Code() {
-	case codes.InvalidArgument:
-		if _, text, found := strings.Cut(st.Message(), decodingMark+"|"); found {
-			reason, message, _ := strings.Cut(text, "|")
-			return errs.New(codes.InvalidArgument, reason, message).GRPCStatus()
-		}
-		return errs.New(codes.InvalidArgument, errs.ReasonInvalidField, "The request cannot be read.").GRPCStatus()
-	case codes.Canceled:
-		return errs.New(codes.Canceled, errs.ReasonCanceled, "The caller gave up.").GRPCStatus()
-	case codes.Unavailable, codes.DeadlineExceeded:
-		return errs.Unavailable(err).GRPCStatus()
-	case codes.ResourceExhausted:
-		return errs.New(codes.ResourceExhausted, errs.ReasonMessageTooLarge, "The message is too large.").GRPCStatus()
-	default:
-		return errs.Internal(err).GRPCStatus()
-	}
+	return errs.Forward(err)
 }
 
-// writeRefusal answers with a google.rpc.Status as JSON.
-func (s *Service) writeRefusal(w http.ResponseWriter, r *http.Request, st *status.Status, httpStatus int) {
+// refuse answers with a google.rpc.Status as JSON.
+func (s *Service) refuse(w http.ResponseWriter, r *http.Request, e *errs.Error) {
+	httpStatus := runtime.HTTPStatusFromCode(e.Code())
+	if e.Reason() == errs.ReasonMessageTooLarge {
+		httpStatus = http.StatusRequestEntityTooLarge
+	}
+	s.refuseAs(w, r, e, httpStatus)
+}
+
+func (s *Service) refuseAs(w http.ResponseWriter, r *http.Request, e *errs.Error, httpStatus int) {
+	st := e.GRPCStatus()
 	h := w.Header()
 	h.Del("Transfer-Encoding")
 	h.Del("Trailer")
 	h.Set("Content-Type", "application/json")
-	if st.Code() == codes.Unauthenticated {
+	if e.Code() == codes.Unauthenticated {
 		h.Set("WWW-Authenticate", "Bearer")
-		s.cookies.forgetIfOver(w, r, st)
+		s.cookies.forgetIfOver(r.Context(), w, e.Reason())
 	}
 	for _, detail := range st.Details() {
 		if retry, ok := detail.(*errdetails.RetryInfo); ok {
@@ -74,25 +83,42 @@ func (s *Service) writeRefusal(w http.ResponseWriter, r *http.Request, st *statu
 		httpStatus, body = http.StatusInternalServerError, []byte(`{"code":13}`)
 	}
 	w.WriteHeader(httpStatus)
-	if _, err := w.Write(body); err != nil {
+	if _, err := w.Write(body); err != nil { //nolint:gosec // JSON, labeled as such, that holds nothing a caller sent
 		s.log.DebugContext(r.Context(), "Write a refusal", "error", err)
 	}
 }
 
-func (s *Service) handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	st := refusal(err)
-	s.writeRefusal(w, r, st, runtime.HTTPStatusFromCode(st.Code()))
+func (s *Service) handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	e := refusal(ctx, err)
+	s.logFailure(ctx, e, err)
+	s.refuse(w, r, e)
+}
+
+// handleStreamError is for a stream that has begun; type rollouts sees to the others.
+func (s *Service) handleStreamError(ctx context.Context, err error) *status.Status {
+	e := refusal(ctx, err)
+	s.logFailure(ctx, e, err)
+	return e.GRPCStatus()
+}
+
+// logFailure logs what no service has logged, because it never got there or gave
+// no reason.
+func (s *Service) logFailure(ctx context.Context, e *errs.Error, err error) {
+	if errs.ReasonOf(err) != "" || e.Code() != codes.Internal && e.Code() != codes.Unavailable {
+		return
+	}
+	rpc, _ := runtime.RPCMethod(ctx)
+	s.log.WarnContext(ctx, "Call failed on its way", "method", rpc, "request_id", edgeOf(ctx).requestID, "error", err)
 }
 
 func (s *Service) handleRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, httpStatus int) {
 	switch httpStatus {
 	case http.StatusBadRequest:
-		s.writeRefusal(w, r, errs.New(codes.InvalidArgument, errs.ReasonInvalidField, "The path cannot be read.").GRPCStatus(), httpStatus)
+		s.refuse(w, r, errUnreadable)
 	case http.StatusMethodNotAllowed:
-		s.writeRefusal(w, r, errs.New(codes.Unimplemented, errs.ReasonMethodUnknown, "This route has no such method.").GRPCStatus(), httpStatus)
+		w.Header().Set("Allow", strings.Join(methodsOf(s.routes, r.URL.Path), ", "))
+		s.refuseAs(w, r, errNoMethod, httpStatus)
 	default:
-		s.writeRefusal(w, r, errs.New(codes.NotFound, errs.ReasonMethodUnknown, "There is no such route.").GRPCStatus(), http.StatusNotFound)
+		s.refuseAs(w, r, errNoRoute, http.StatusNotFound)
 	}
 }
-
-func handleStreamError(_ context.Context, err error) *status.Status { return refusal(err) }

@@ -92,6 +92,9 @@ func (s *Server) WatchRollout(req *rolloutv1.WatchRolloutRequest, stream grpc.Se
 			verified = s.Now()
 		}
 		rollout, err := s.read(ctx, account)
+		if ctx.Err() != nil {
+			return ctx.Err() // the caller has left, which no part is to blame for
+		}
 		if err != nil {
 			return err
 		}
@@ -119,56 +122,66 @@ func (s *Server) PreviewRollout(ctx context.Context, req *rolloutv1.PreviewRollo
 	if err != nil {
 		return nil, err
 	}
+	// Without a field mask: whatever may be set is as the policy says, except a
+	// grace period that is absent, which stays.
 	desired := proto.CloneOf(req.GetPolicy())
 	desired.Name = resource.Account(account) + "/mfaPolicy"
 	preview, err := s.Policies.PreviewMfaPolicy(ctx, &policyv1.PreviewMfaPolicyRequest{MfaPolicy: desired})
 	if err != nil {
 		return nil, errs.Forward(err)
 	}
+	now, then := preview.GetCurrent(), preview.GetPreview()
 	var (
-		counts  *authv1.CountAgentsResponse
-		ending  *sessionv1.CountSessionsResponse
-		notices *notifierv1.CountNoticesResponse
+		counts   *authv1.CountAgentsResponse
+		countNow *authv1.CountAgentsResponse
+		ending   *sessionv1.CountSessionsResponse
+		notices  *notifierv1.CountNoticesResponse
 	)
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { counts, err = s.countAgents(gctx, account, preview.GetPreview()); return err })
-	g.Go(func() (err error) { ending, err = s.countSessions(gctx, account, preview.GetPreview()); return err })
-	g.Go(func() (err error) { notices, err = s.countNotices(gctx, account, preview.GetCurrent()); return err })
+	g.Go(func() (err error) { counts, err = s.countAgents(gctx, account, then); return err })
+	g.Go(func() (err error) { countNow, err = s.countAgents(gctx, account, now); return err })
+	g.Go(func() (err error) { ending, err = s.countSessions(gctx, account, then); return err })
+	g.Go(func() (err error) { notices, err = s.countNotices(gctx, account, now); return err })
 	if err := g.Wait(); err != nil {
 		return nil, errs.Forward(err)
 	}
 	answer := &rolloutv1.PreviewRolloutResponse{
-		Transition:     rolloutv1.PreviewRolloutResponse_Transition(preview.GetTransition()),
-		Policy:         preview.GetPreview(),
+		Transition:     rolloutv1.PreviewRolloutResponse_Transition(preview.GetTransition()), // the same numbers
+		Policy:         then,
 		AgentsTotal:    counts.GetCovered(),
 		AgentsNotSetUp: counts.GetCovered() - counts.GetEnrolled(),
 		Allowed:        mayEnable(ctx) || preview.GetTransition() != policyv1.PreviewMfaPolicyResponse_ENABLED,
-		SessionsEnding: 0,
-		Mails:          0,
-		MailKind:       notifierv1.Notice_KIND_UNSPECIFIED,
 	}
-	if preview.GetPreview().GetEnforced() {
+	if then.GetEnforced() {
 		answer.SessionsEnding = ending.GetEnding()
 	}
-	answer.Mails, answer.MailKind = mails(preview, counts, notices)
+	answer.Mails, answer.MailKind = mails(preview, counts.GetToNotify(), countNow.GetToNotify(), notices.GetTold())
 	return answer, nil
 }
 
-// mails says how many mails a save sends: the enforcement is told to everybody
-// it asks, an earlier deadline is told again, the end of it to whoever was told.
-func mails(preview *policyv1.PreviewMfaPolicyResponse, counts *authv1.CountAgentsResponse, notices *notifierv1.CountNoticesResponse) (int64, notifierv1.Notice_Kind) {
+// mails says how many mails a save sends, and about what. The enforcement is told
+// to everybody it asks, an earlier deadline is told again, wider terms are told to
+// those they are new for, and the end of it to whoever was told. toNotify is how
+// many it asks then, toNotifyNow how many it asks by the terms of now.
+func mails(preview *policyv1.PreviewMfaPolicyResponse, toNotify, toNotifyNow, told int64) (int64, notifierv1.Notice_Kind) {
+	count, kind := int64(0), notifierv1.Notice_ENFORCEMENT_ENABLED
 	switch preview.GetTransition() {
 	case policyv1.PreviewMfaPolicyResponse_ENABLED:
-		return counts.GetToNotify(), notifierv1.Notice_ENFORCEMENT_ENABLED
+		count = toNotify
 	case policyv1.PreviewMfaPolicyResponse_UPDATED:
+		count = max(0, toNotify-toNotifyNow)
 		before, after := preview.GetCurrent().GetSessionRevokeTime(), preview.GetPreview().GetSessionRevokeTime()
 		if before != nil && after != nil && after.AsTime().Before(before.AsTime()) {
-			return counts.GetToNotify(), notifierv1.Notice_ENFORCEMENT_ENABLED
+			count = toNotify
 		}
 	case policyv1.PreviewMfaPolicyResponse_DISABLED:
-		return notices.GetTold(), notifierv1.Notice_ENFORCEMENT_LIFTED
+		count, kind = told, notifierv1.Notice_ENFORCEMENT_LIFTED
+	case policyv1.PreviewMfaPolicyResponse_TRANSITION_UNSPECIFIED:
 	}
-	return 0, notifierv1.Notice_KIND_UNSPECIFIED
+	if count == 0 {
+		return 0, notifierv1.Notice_KIND_UNSPECIFIED
+	}
+	return count, kind
 }
 
 // mayEnable mirrors the condition the policy service puts on enabling: a session
@@ -238,6 +251,7 @@ func byState(counts *notifierv1.CountNoticesResponse) *rolloutv1.Rollout_Notices
 			n.Unknown += c.GetNotices()
 		case notifierv1.Notice_SUPPRESSED:
 			n.Suppressed += c.GetNotices()
+		case notifierv1.Notice_STATE_UNSPECIFIED:
 		}
 	}
 	return n

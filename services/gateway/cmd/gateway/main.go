@@ -3,13 +3,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/connectivity"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
 	"github.com/twofold-auth/twofold/services/gateway"
@@ -43,12 +42,12 @@ func run(ctx context.Context, p *app.Process) error {
 	}
 	ready := map[string]func(context.Context) error{}
 	for identity, conn := range conns {
-		ready[identity] = func(context.Context) error { return connected(conn) }
+		ready[identity] = func(ctx context.Context) error { return answers(ctx, conn) }
 	}
 	cfg := gateway.DefaultConfig()
 	cfg.TrustedProxies = p.Config.TrustedProxies
 	verify := verdict.By(sessionv1.NewSessionServiceClient(conns["session"]))
-	service, err := gateway.New(cfg, gateway.Deps{
+	service, err := gateway.New(cfg, gateway.Deps{ //nolint:contextcheck // it starts nothing
 		Policy: conns["policy"], Auth: conns["auth"], Session: conns["session"], Notifier: conns["notifier"], Self: conns["gateway"],
 		VerifySession: verify, Ready: ready, Now: p.Now, Log: p.Log,
 	})
@@ -73,15 +72,14 @@ func run(ctx context.Context, p *app.Process) error {
 	)
 }
 
-// connected says whether a neighbor answers. A connection that is idle connects.
-func connected(conn *grpc.ClientConn) error {
-	switch state := conn.GetState(); state {
-	case connectivity.Ready:
-		return nil
-	case connectivity.Idle:
-		conn.Connect()
-		return errors.New("connecting")
-	default:
-		return fmt.Errorf("%s", state)
+// answers says whether a neighbor serves.
+func answers(ctx context.Context, conn *grpc.ClientConn) error {
+	answer, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+	if err != nil {
+		return err
 	}
+	if answer.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		return fmt.Errorf("%s", answer.GetStatus())
+	}
+	return nil
 }
