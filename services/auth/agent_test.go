@@ -134,8 +134,8 @@ func TestCreateAgent_refused(t *testing.T) {
 func TestCreateAgent_roles(t *testing.T) {
 	p := newSuite(t, testkit.SQLite(t)).start()
 	owner := p.account("acme")
-	admin := p.agent("acme", "admin@example.com", authv1.Agent_ADMIN)
-	agent := p.agent("acme", "agent@example.com", authv1.Agent_AGENT)
+	admin := p.agent("admin@example.com", authv1.Agent_ADMIN)
+	agent := p.agent("agent@example.com", authv1.Agent_AGENT)
 	n := 0
 	create := func(token string, role authv1.Agent_Role) error {
 		n++
@@ -165,7 +165,7 @@ func TestImportAgents_answersEachRowInOrder(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
 		p := s.start()
 		p.account("acme")
-		admin := p.agent("acme", "admin@example.com", authv1.Agent_ADMIN)
+		admin := p.agent("admin@example.com", authv1.Agent_ADMIN)
 		hash := "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$" + strings.Repeat("A", 43)
 		rows := []*authv1.ImportAgentsRequest_Row{
 			{Email: "b@example.com", DisplayName: "Bea", Password: goodPassword},

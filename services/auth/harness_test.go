@@ -251,11 +251,11 @@ func (p *process) get(name string) *authv1.Agent {
 	return got.GetAgent()
 }
 
-// agent makes an agent with a role; the address says who it is.
-func (p *process) agent(account, email string, role authv1.Agent_Role) *authv1.Agent {
+// agent makes an agent of acme with a role; the address says who it is.
+func (p *process) agent(email string, role authv1.Agent_Role) *authv1.Agent {
 	p.s.t.Helper()
 	made, err := p.agents().CreateAgent(asOperator(p.s.t.Context()), &authv1.CreateAgentRequest{
-		Parent: "accounts/" + account, Email: email, DisplayName: "Named " + email, Role: role,
+		Parent: "accounts/acme", Email: email, DisplayName: "Named " + email, Role: role,
 	})
 	require.NoError(p.s.t, err)
 	return made.GetAgent()
@@ -291,7 +291,7 @@ func (s *suite) stream() []jetstream.Msg {
 	if info.NumPending == 0 {
 		return nil
 	}
-	batch, err := consumer.Fetch(int(info.NumPending), jetstream.FetchMaxWait(5*time.Second)) //nolint:gosec // few
+	batch, err := consumer.Fetch(int(info.NumPending), jetstream.FetchMaxWait(5*time.Second))
 	require.NoError(s.t, err)
 	var all []jetstream.Msg
 	for msg := range batch.Messages() {
@@ -378,12 +378,12 @@ func (f *fakePolicies) GetMfaPolicy(
 	return &policyv1.GetMfaPolicyResponse{MfaPolicy: shown}, nil
 }
 
-// set saves a policy; of each account the newest one is in force.
-func (f *fakePolicies) set(account string, settings enforcement.Settings, enforceTime time.Time) {
+// set saves a policy of acme.
+func (f *fakePolicies) set(settings enforcement.Settings, enforceTime time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.known[account] = enforcement.Policy{
-		Settings: settings, Revision: f.known[account].Revision + 1, EnforceTime: enforceTime,
+	f.known["acme"] = enforcement.Policy{
+		Settings: settings, Revision: f.known["acme"].Revision + 1, EnforceTime: enforceTime,
 	}
 }
 
@@ -392,6 +392,13 @@ func (f *fakePolicies) switchOff(down bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.down = down
+}
+
+// forget loses an account's policy.
+func (f *fakePolicies) forget(account string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.known, account)
 }
 
 func (f *fakePolicies) has(account string) bool {

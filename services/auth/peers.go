@@ -27,6 +27,8 @@ const (
 	// endSessionsTimeout bounds how long an answer waits for sessions to end. The
 	// event ends them as well.
 	endSessionsTimeout = 2 * time.Second
+	// answerMargin is what an answer gets of the caller's time to arrive in.
+	answerMargin = 100 * time.Millisecond
 )
 
 // policyOf asks the policy service for an account's policy. Whatever goes wrong
@@ -79,13 +81,13 @@ func policyFromProto(p *policyv1.MfaPolicy) (enforcement.Policy, error) {
 // event does the same should this fail. A caller who hangs up has raised the
 // version all the same, so it goes on without them.
 func (s *Service) endSessions(ctx context.Context, name resource.AgentName, version int64, keep string) error {
-	timeout := endSessionsTimeout
-	if deadline, ok := ctx.Deadline(); ok {
-		// Half of what is left, so that the answer still arrives.
-		timeout = min(timeout, time.Until(deadline)/2)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	until, hurried := ctx.Deadline()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endSessionsTimeout)
 	defer cancel()
+	if hurried {
+		ctx, cancel = context.WithDeadline(ctx, until.Add(-answerMargin))
+		defer cancel()
+	}
 	_, err := s.sessions.RevokeAgentSessions(ctx, &sessionv1.RevokeAgentSessionsRequest{
 		Agent: name.String(), AgentVersion: version, KeepSession: keep,
 	})

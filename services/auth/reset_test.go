@@ -47,8 +47,8 @@ func TestResetMfa_takesEverythingAndEndsSessionsBeforeItAnswers(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
 		p := s.start()
 		p.account("acme")
-		admin := p.agent("acme", "admin@example.com", authv1.Agent_ADMIN)
-		ada, bob := p.agent("acme", "ada@example.com", authv1.Agent_AGENT), p.agent("acme", "bob@example.com", authv1.Agent_AGENT)
+		admin := p.agent("admin@example.com", authv1.Agent_ADMIN)
+		ada, bob := p.agent("ada@example.com", authv1.Agent_AGENT), p.agent("bob@example.com", authv1.Agent_AGENT)
 		s.giveFactor(ada)
 		s.giveFactor(bob)
 		require.Equal(t, authv1.Agent_SET_UP, p.get(ada.GetName()).GetMfaState())
@@ -101,7 +101,7 @@ func TestResetMfa_takesEverythingAndEndsSessionsBeforeItAnswers(t *testing.T) {
 func TestResetMfa_withoutAFactor_stillEndsSessions(t *testing.T) {
 	p := newSuite(t, testkit.SQLite(t)).start()
 	p.account("acme")
-	ada := p.agent("acme", "ada@example.com", authv1.Agent_AGENT)
+	ada := p.agent("ada@example.com", authv1.Agent_AGENT)
 	resp, err := p.agents().ResetMfa(asOperator(t.Context()), &authv1.ResetMfaRequest{Name: ada.GetName()})
 	require.NoError(t, err)
 	require.Equal(t, int64(2), p.s.sessions.below(ada.GetName()))
@@ -114,10 +114,10 @@ func TestResetMfa_withoutAFactor_stillEndsSessions(t *testing.T) {
 func TestResetMfa_whoMayResetWhom(t *testing.T) {
 	p := newSuite(t, testkit.SQLite(t)).start()
 	owner := p.account("acme")
-	second := p.agent("acme", "second@example.com", authv1.Agent_OWNER)
-	admin := p.agent("acme", "admin@example.com", authv1.Agent_ADMIN)
-	other := p.agent("acme", "other@example.com", authv1.Agent_ADMIN)
-	agent := p.agent("acme", "agent@example.com", authv1.Agent_AGENT)
+	second := p.agent("second@example.com", authv1.Agent_OWNER)
+	admin := p.agent("admin@example.com", authv1.Agent_ADMIN)
+	other := p.agent("other@example.com", authv1.Agent_ADMIN)
+	agent := p.agent("agent@example.com", authv1.Agent_AGENT)
 	reset := func(ctx context.Context, target *authv1.Agent) error {
 		_, err := p.agents().ResetMfa(ctx, &authv1.ResetMfaRequest{Name: target.GetName(), Reason: "why"})
 		return err
@@ -145,7 +145,7 @@ func TestResetMfa_whoMayResetWhom(t *testing.T) {
 func TestResetMfa_roleIsThatOfTheMoment(t *testing.T) {
 	p := newSuite(t, testkit.SQLite(t)).start()
 	p.account("acme")
-	admin, ada := p.agent("acme", "admin@example.com", authv1.Agent_ADMIN), p.agent("acme", "ada@example.com", authv1.Agent_AGENT)
+	admin, ada := p.agent("admin@example.com", authv1.Agent_ADMIN), p.agent("ada@example.com", authv1.Agent_AGENT)
 	p.s.giveFactor(ada)
 	p.s.exec(`UPDATE agents SET role = 'OWNER' WHERE id = ?`, idOf(ada))
 	_, err := p.agents().ResetMfa(as(t.Context(), admin), &authv1.ResetMfaRequest{Name: ada.GetName()})
@@ -156,7 +156,7 @@ func TestResetMfa_roleIsThatOfTheMoment(t *testing.T) {
 func TestResetMfa_refused(t *testing.T) {
 	p := newSuite(t, testkit.SQLite(t)).start()
 	p.account("acme")
-	ada := p.agent("acme", "ada@example.com", authv1.Agent_AGENT)
+	ada := p.agent("ada@example.com", authv1.Agent_AGENT)
 	ctx := asOperator(t.Context())
 	for _, req := range []*authv1.ResetMfaRequest{
 		{Name: "acme"}, {Name: ada.GetName(), Reason: "a\r\nBcc: b"}, {Name: ada.GetName(), Reason: "a\u2028b"}, {Name: ada.GetName(), Reason: "\x00x"},
@@ -177,7 +177,7 @@ func TestResetMfa_sessionServiceDown_isStoredAndCanBeRepeated(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
 		p := s.start()
 		p.account("acme")
-		ada := p.agent("acme", "ada@example.com", authv1.Agent_AGENT)
+		ada := p.agent("ada@example.com", authv1.Agent_AGENT)
 		s.giveFactor(ada)
 		s.sessions.onRevoke(func(context.Context) error { return errDown })
 		req := &authv1.ResetMfaRequest{Name: ada.GetName(), RequestId: "r1"}
@@ -201,7 +201,7 @@ func TestResetMfa_sessionServiceHangs_answersSoon(t *testing.T) {
 	s := newSuite(t, testkit.SQLite(t))
 	p := s.start()
 	p.account("acme")
-	ada := p.agent("acme", "ada@example.com", authv1.Agent_AGENT)
+	ada := p.agent("ada@example.com", authv1.Agent_AGENT)
 	s.sessions.onRevoke(func(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
@@ -218,7 +218,7 @@ func TestResetMfa_shortDeadline_answersWithinIt(t *testing.T) {
 	s := newSuite(t, testkit.SQLite(t))
 	p := s.start()
 	p.account("acme")
-	ada := p.agent("acme", "ada@example.com", authv1.Agent_AGENT)
+	ada := p.agent("ada@example.com", authv1.Agent_AGENT)
 	s.sessions.onRevoke(func(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
@@ -238,8 +238,8 @@ func TestResetMfa_policyServiceDown(t *testing.T) {
 	s := newSuite(t, testkit.SQLite(t))
 	p := s.start()
 	p.account("acme")
-	ada := p.agent("acme", "ada@example.com", authv1.Agent_AGENT)
-	viaSSO := s.seed("acme", row{facts: enforcement.Agent{HasSSO: true, HasFactor: true}})[0]
+	ada := p.agent("ada@example.com", authv1.Agent_AGENT)
+	viaSSO := s.seed(row{facts: enforcement.Agent{HasSSO: true, HasFactor: true}})[0]
 	s.policies.switchOff(true)
 	_, err := p.agents().ResetMfa(asOperator(t.Context()), &authv1.ResetMfaRequest{Name: ada.GetName()})
 	require.NoError(t, err)
@@ -259,7 +259,7 @@ func TestResetMfa_inParallel(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
 		p := s.start()
 		p.account("acme")
-		ada := p.agent("acme", "ada@example.com", authv1.Agent_AGENT)
+		ada := p.agent("ada@example.com", authv1.Agent_AGENT)
 		s.giveFactor(ada)
 		const n = 8
 		versions := make(chan int64, n)

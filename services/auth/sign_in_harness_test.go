@@ -5,20 +5,28 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // RFC 6238 with SHA-1 is what every app does
+	"crypto/sha256"
 	"encoding/base32"
+	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
+	"github.com/twofold-auth/twofold/services/internal/authz"
 	"github.com/twofold-auth/twofold/services/internal/enforcement"
 	"github.com/twofold-auth/twofold/services/internal/errs"
 )
@@ -211,6 +219,9 @@ type world struct {
 	*process
 	t     *testing.T
 	owner string // resource name
+
+	anybody *grpc.ClientConn // without a certificate
+	gateway *grpc.ClientConn
 }
 
 const ownerEmail = "olga@example.com"
@@ -221,7 +232,9 @@ func (s *suite) world() *world {
 	p := s.start()
 	made, err := p.accounts().CreateAccount(asOperator(s.t.Context()), newAccount())
 	require.NoError(s.t, err)
-	return &world{process: p, t: s.t, owner: made.GetAccount().GetOwner()}
+	return &world{
+		process: p, t: s.t, owner: made.GetAccount().GetOwner(), anybody: p.conn(""), gateway: p.conn("gateway"),
+	}
 }
 
 // person makes an agent with a password.
@@ -235,20 +248,29 @@ func (w *world) person(email string) *authv1.Agent {
 }
 
 func (w *world) enforce() {
-	w.s.policies.set("acme", enforcement.Settings{Enforced: true, GracePeriod: time.Hour}, time.Now())
+	w.s.policies.set(enforcement.Settings{Enforced: true, GracePeriod: time.Hour}, time.Now())
 }
 
 func (w *world) lift() {
-	w.s.policies.set("acme", enforcement.Settings{GracePeriod: time.Hour}, time.Time{})
+	w.s.policies.set(enforcement.Settings{GracePeriod: time.Hour}, time.Time{})
 }
 
 func (w *world) signIns() authv1.SignInServiceClient {
-	return authv1.NewSignInServiceClient(w.conn(""))
+	return authv1.NewSignInServiceClient(w.anybody)
 }
 
 func (w *world) profile() authv1.ProfileServiceClient {
-	return authv1.NewProfileServiceClient(w.conn(""))
+	return authv1.NewProfileServiceClient(w.anybody)
 }
+
+// from returns a context for a call through the gateway from an address; use it
+// with behind.
+func from(ctx context.Context, address string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, authz.ClientAddressKey, address)
+}
+
+// behind are the sign-ins of people behind the gateway.
+func (w *world) behind() authv1.SignInServiceClient { return authv1.NewSignInServiceClient(w.gateway) }
 
 func signInRequest() *authv1.SignInRequest {
 	return &authv1.SignInRequest{
@@ -353,6 +375,67 @@ func (w *world) enrolledAs(email string) (*phone, *authv1.ConfirmSignInEnrollmen
 	require.NoError(w.t, err)
 	w.s.clock.atStep(2)
 	return phone, done
+}
+
+// challenges keeps n sign-ins of the owner that wait for a second factor, as if
+// the password had been given n times, which would take long.
+func (w *world) challenges(n int) (tokens []string) {
+	w.t.Helper()
+	for range n {
+		raw := make([]byte, 32)
+		_, _ = rand.Read(raw)
+		token := "tfi1_" + base64.RawURLEncoding.EncodeToString(raw)
+		sum := sha256.Sum256([]byte(token))
+		w.s.exec(`INSERT INTO sign_ins (id, agent_id, agent_version, step, first_factor, client_kind, user_agent, address,
+			keep_me_logged_in, failures, create_time, expire_time)
+			SELECT ?, id, version, 'CHALLENGE', 'PASSWORD', 'WEB', '', '', FALSE, 0, 1, ? FROM agents WHERE email_key = ?`,
+			hex.EncodeToString(sum[:]), time.Now().Add(time.Hour).UnixMicro(), ownerEmail)
+		tokens = append(tokens, token)
+	}
+	return tokens
+}
+
+// cooledDown lets every cool-down be over.
+func (w *world) cooledDown() { w.s.exec(`UPDATE factor_failures SET blocked_time = 1`) }
+
+// retryAfter returns the delay that an error tells.
+func retryAfter(t *testing.T, err error) time.Duration {
+	t.Helper()
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.RetryInfo); ok {
+			return info.GetRetryDelay().AsDuration()
+		}
+	}
+	return 0
+}
+
+// reasons counts errors by their reasons; nil is OK.
+func reasons(all []error) map[string]int {
+	counted := map[string]int{}
+	for _, err := range all {
+		reason := "OK"
+		if err != nil {
+			reason = errs.ReasonOf(err)
+		}
+		counted[reason]++
+	}
+	return counted
+}
+
+// atOnce calls n functions at the same time and returns their errors.
+func atOnce(n int, call func(i int) error) []error {
+	all := make([]error, n)
+	start := make(chan struct{})
+	var calls sync.WaitGroup
+	for i := range n {
+		calls.Go(func() {
+			<-start
+			all[i] = call(i)
+		})
+	}
+	close(start)
+	calls.Wait()
+	return all
 }
 
 // failures returns a counter of the owner.
