@@ -76,24 +76,27 @@ func TestCreateAgent_oneAddressInParallel_oneIsMade(t *testing.T) {
 	})
 }
 
-// A client that repeats before the first answer arrives.
+// A client that repeats before the first answer arrives. Whether the calls meet
+// is chance, so there are many of them.
 func TestCreateAgent_oneRequestInParallel_oneIsMadeAndAllGetIt(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
 		p := s.start()
-		owner := p.account("acme")
-		names := make(chan string, 6)
-		made, refused := inParallel(6, func(int) error {
-			req := newAgent("ada@example.com")
-			req.RequestId = "r1"
-			resp, err := p.agents().CreateAgent(as(t.Context(), owner), req)
-			names <- resp.GetAgent().GetName()
-			return err
-		})
-		require.Empty(t, refused)
-		require.Equal(t, 6, made)
-		first := <-names
-		for range 5 {
-			require.Equal(t, first, <-names)
+		ctx, client := as(t.Context(), p.account("acme")), p.agents()
+		for round := range 25 {
+			names := make(chan string, 6)
+			made, refused := inParallel(6, func(int) error {
+				req := newAgent(fmt.Sprintf("ada%d@example.com", round))
+				req.RequestId = fmt.Sprint("r", round)
+				resp, err := client.CreateAgent(ctx, req)
+				names <- resp.GetAgent().GetName()
+				return err
+			})
+			require.Empty(t, refused)
+			require.Equal(t, 6, made)
+			first := <-names
+			for range 5 {
+				require.Equal(t, first, <-names)
+			}
 		}
 	})
 }
