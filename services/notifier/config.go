@@ -37,12 +37,15 @@ type Config struct {
 	Retention time.Duration
 }
 
+// DefaultWorkers is also how many connections to the mail server they need.
+const DefaultWorkers = 8
+
 // maxLease is how late a notice can be whose worker was killed.
 const maxLease = 15 * time.Second
 
 func (c Config) withDefaults() Config {
 	if c.Workers == 0 {
-		c.Workers = 8
+		c.Workers = DefaultWorkers
 	}
 	for value, fallback := range map[*time.Duration]time.Duration{
 		&c.Lease: maxLease, &c.PollEvery: time.Second,
