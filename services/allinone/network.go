@@ -1,0 +1,112 @@
+package allinone
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/twofold-auth/twofold/services/internal/app"
+	"github.com/twofold-auth/twofold/services/internal/authz"
+	"github.com/twofold-auth/twofold/services/internal/grpcx"
+	"github.com/twofold-auth/twofold/services/internal/mtls"
+	"github.com/twofold-auth/twofold/services/internal/sqldb"
+)
+
+// connBuffer is how many bytes a connection in memory holds.
+const connBuffer = 256 << 10
+
+// identities are the holders of a certificate.
+var identities = []string{"policy", "auth", "session", "notifier", "gateway", "operator"}
+
+// network connects the services within the process: a listener in memory for
+// each, and mutual TLS between them.
+type network struct {
+	process   *app.Process
+	sources   map[string]mtls.Source
+	listeners map[string]*bufconn.Listener
+	conns     []*grpc.ClientConn
+}
+
+func newNetwork(p *app.Process) (*network, error) {
+	authority, err := mtls.NewAuthority(p.Now)
+	if err != nil {
+		return nil, err
+	}
+	n := &network{process: p, sources: map[string]mtls.Source{}, listeners: map[string]*bufconn.Listener{}}
+	for _, identity := range identities {
+		if n.sources[identity], err = authority.Source(identity); err != nil {
+			return nil, err
+		}
+		n.listeners[identity] = bufconn.Listen(connBuffer)
+	}
+	return n, nil
+}
+
+// dial returns the connection on which one service calls another.
+func (n *network) dial(from, to string) (*grpc.ClientConn, error) {
+	listener := n.listeners[to]
+	conn, err := grpcx.Dial("passthrough:///"+to, grpcx.DialOptions{
+		TLS:    mtls.ClientConfig(n.sources[from], to),
+		Dialer: func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.conns = append(n.conns, conn)
+	return conn, nil
+}
+
+// close ends the connections.
+func (n *network) close() {
+	for _, conn := range n.conns {
+		_ = conn.Close() // the process ends
+	}
+}
+
+// serve returns the task that serves a service to its neighbors.
+func (n *network) serve(name string, register func(grpc.ServiceRegistrar), verify authz.SessionVerifier) (app.Task, error) {
+	server, err := grpcx.NewServer(grpcx.ServerConfig{
+		Name: name, Register: []func(grpc.ServiceRegistrar){register}, TLS: mtls.ServerConfig(n.sources[name]),
+		VerifySession: verify, OperatorToken: n.process.Config.OperatorToken.Reveal(), IsUnavailable: sqldb.IsUnavailable,
+		Log: n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return server.Serve(ctx, n.listeners[name]) }, nil
+}
+
+// servePublic returns the task that serves all services to the machine, and
+// where. Callers there have no certificate, so methods for services stay closed.
+func (n *network) servePublic(ctx context.Context, register []func(grpc.ServiceRegistrar), verify authz.SessionVerifier) (addr string, task app.Task, err error) {
+	server, err := grpcx.NewServer(grpcx.ServerConfig{
+		Name: "public", Register: register, Plaintext: true, Reflection: authz.ReflectionForAnyone,
+		VerifySession: verify, OperatorToken: n.process.Config.OperatorToken.Reveal(), IsUnavailable: sqldb.IsUnavailable,
+		Log: n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	listener, err := listenOnLoopback(ctx, n.process.Config.GRPCAddr)
+	if err != nil {
+		return "", nil, err
+	}
+	return listener.Addr().String(), func(ctx context.Context) error { return server.Serve(ctx, listener) }, nil
+}
+
+// listenOnLoopback refuses every other address: the all-in-one speaks without TLS.
+func listenOnLoopback(ctx context.Context, addr string) (net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("allinone: listen: %w", err)
+	}
+	if tcp, ok := listener.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+		_ = listener.Close()
+		return nil, fmt.Errorf("allinone: %s is not a loopback address, and the all-in-one is for one machine; "+
+			"run the five services to serve others", addr)
+	}
+	return listener, nil
+}
