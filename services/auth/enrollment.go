@@ -117,18 +117,19 @@ func (s *Service) confirm(
 func (s *store) selectEnrollment(
 	ctx context.Context, tx *sqldb.Tx, a agent, c confirmation, now time.Time,
 ) (enrollment, error) {
-	e := enrollment{id: c.enrollmentID, begunBy: c.begunBy}
+	var e enrollment
 	var sealed []byte
 	var expires int64
-	err := tx.QueryRow(ctx, `SELECT secret, failures, expire_time FROM enrollments
-		WHERE agent_id = ? AND id = ? AND begun_by = ?`, a.id, e.id, e.begunBy).Scan(&sealed, &e.failures, &expires)
+	err := tx.QueryRow(ctx, `SELECT id, begun_by, secret, failures, expire_time FROM enrollments WHERE agent_id = ?`, a.id).
+		Scan(&e.id, &e.begunBy, &sealed, &e.failures, &expires)
 	if errors.Is(err, sqldb.ErrNoRows) {
 		return enrollment{}, errEnrollmentExpired
 	}
 	if err != nil {
 		return enrollment{}, storeError("read an enrollment", err)
 	}
-	if e.expireTime = sqldb.FromMicros(expires); !now.Before(e.expireTime) {
+	e.expireTime = sqldb.FromMicros(expires)
+	if e.id != c.enrollmentID || e.begunBy != c.begunBy || !now.Before(e.expireTime) {
 		return enrollment{}, errEnrollmentExpired
 	}
 	e.secret, err = s.open(purposeEnrollment, a, e.id, sealed)

@@ -47,6 +47,10 @@ func (f factor) toProto(a agent) *authv1.Factor {
 
 func factorName(a agent, id string) string { return a.name().String() + "/factors/" + id }
 
+// errFactorsDisagree says that an agent's row and the factors do not fit together:
+// one of them changed between two reads, or the database is damaged.
+var errFactorsDisagree = errors.New("hasFactor disagrees with the factors there are")
+
 // selectFactors returns the factors of an agent, the oldest first. That there are
 // some exactly when the agent's row says so is checked: a factor that cannot be
 // found is not the same as none.
@@ -70,7 +74,7 @@ func selectFactors(ctx context.Context, q querier, a agent) (found []factor, err
 		return nil, storeError("read factors", err)
 	}
 	if a.hasFactor != (len(found) > 0) {
-		return nil, errs.Unavailable(fmt.Errorf("auth: %s has %d factors and hasFactor is %t", a.name(), len(found), a.hasFactor))
+		return nil, errs.Unavailable(fmt.Errorf("auth: %s has %d factors: %w", a.name(), len(found), errFactorsDisagree))
 	}
 	return found, nil
 }

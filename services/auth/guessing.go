@@ -41,8 +41,6 @@ const (
 var (
 	errTooManyAttempts = errs.New(codes.ResourceExhausted, errs.ReasonTooManyAttempts,
 		"Too many failed attempts. Wait before you try again.")
-	errFactorDisabled = errs.New(codes.ResourceExhausted, errs.ReasonTooManyAttempts,
-		"Two-factor authentication was disabled after too many failed attempts. Ask an admin to reset it.")
 	errCodeIncorrect = errs.New(codes.Unauthenticated, errs.ReasonCodeIncorrect,
 		"The code is wrong, or was used before. Wait for the next one.")
 )
@@ -60,6 +58,16 @@ func coolOff(failures, limit int) time.Duration {
 		}
 	}
 	return wait
+}
+
+// disabled refuses without saying when to try again: waiting does not help.
+func disabled(kind failureKind) *errs.Error {
+	if kind == failedRecovery {
+		return errTooManyAttempts.WithMessage(
+			"Your recovery codes were disabled after too many failed attempts. Sign in with your authenticator app and make new ones.")
+	}
+	return errTooManyAttempts.WithMessage(
+		"Your second factor was disabled after too many failed attempts. Ask an admin to reset it.")
 }
 
 // tooManyUntil tells to wait until a time, in whole seconds.
@@ -81,7 +89,7 @@ func checkGuesses(ctx context.Context, tx *sqldb.Tx, agentID string, now time.Ti
 			return storeError("read a counter of failures", err)
 		}
 		if failures >= disabledAt && kind != failedEnrollment {
-			return errFactorDisabled
+			return disabled(kind)
 		}
 		if until := sqldb.FromMicros(blocked); now.Before(until) {
 			return tooManyUntil(until, now)

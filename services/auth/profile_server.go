@@ -83,11 +83,7 @@ func (s *Service) getMe(ctx context.Context, p *authz.Person) (*authv1.GetMeResp
 	if err != nil {
 		return nil, err
 	}
-	a, err := selectMe(ctx, s.store.db, p, "")
-	if err != nil {
-		return nil, err
-	}
-	factors, err := selectFactors(ctx, s.store.db, a)
+	a, factors, err := s.store.selectMyFactors(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +107,20 @@ func (s *Service) getMe(ctx context.Context, p *authz.Person) (*authv1.GetMeResp
 		resp.Factors = append(resp.Factors, f.toProto(a))
 	}
 	return resp, nil
+}
+
+// selectMyFactors reads an agent and their factors, again if they changed in
+// between.
+func (s *store) selectMyFactors(ctx context.Context, p *authz.Person) (a agent, factors []factor, err error) {
+	for range maxDecisions {
+		if a, err = selectMe(ctx, s.db, p, ""); err != nil {
+			return agent{}, nil, err
+		}
+		if factors, err = selectFactors(ctx, s.db, a); !errors.Is(err, errFactorsDisagree) {
+			break
+		}
+	}
+	return a, factors, err
 }
 
 // sessionOf returns the session that makes the call, as it stands.

@@ -160,7 +160,9 @@ func (s *Service) afterPassword(ctx context.Context, a agent, client client) (*a
 	if err != nil {
 		return nil, err
 	}
-	if err := checkFactors(ctx, s.store.db, a); err != nil {
+	if err := checkFactors(ctx, s.store.db, a); errors.Is(err, errFactorsDisagree) {
+		return nil, errOvertaken.WithCause(err)
+	} else if err != nil {
 		return nil, err
 	}
 	step := ground.policy.NextStep(a.facts(), enforcement.Password)
@@ -204,6 +206,9 @@ func (s *Service) openSignIn(
 	token = newSignInToken()
 	err = s.store.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		a, err := selectAgentByID(ctx, tx, decided.id, tx.ForUpdate())
+		if errors.Is(err, resource.ErrNotFound) {
+			return errOvertaken.WithCause(err)
+		}
 		if err != nil {
 			return err
 		}
