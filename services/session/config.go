@@ -38,6 +38,9 @@ type Config struct {
 	// PublishWait is how long a revocation waits for its event to be in the stream
 	// before it is answered; 2 s. Until it is there, only the store knows of it.
 	PublishWait time.Duration
+	// SettleWait is how long it then waits for the consumer to have taken the event;
+	// 500 ms. From there on a store that comes back older is recognized by it.
+	SettleWait time.Duration
 }
 
 // batchLimit is the most sessions one SessionsRevoked event names.
@@ -58,6 +61,7 @@ func (c Config) withDefaults() Config {
 		{&c.SweepLease, 15 * time.Second},
 		{&c.KeepEvery, time.Second},
 		{&c.PublishWait, 2 * time.Second},
+		{&c.SettleWait, 500 * time.Millisecond},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.fallback

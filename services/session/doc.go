@@ -34,14 +34,16 @@
 // begins anew: its sessions are over (SESSION_STORE_LOST). Either changes the
 // store's generation, at which policy tells every enforcement again.
 //
+// The consumer's position is asked for when a connection to Redis is made, each
+// second, and raised with each event; a revocation is answered once the consumer
+// has taken its event.
+//
 // Not covered, because two things must fail together:
 //
-//   - Redis loses a revocation before its event is in the stream. A revocation is
-//     answered only once it is, unless the stream has been away for longer than
-//     Config.PublishWait.
+//   - Redis forgets a revocation whose event the consumer had not taken: the answer
+//     waits for that, but not for longer than Config.PublishWait and SettleWait.
 //   - Redis comes back older, and the event stream or the consumer's position is
-//     lost in the same moment, before any running copy remembered it.
-//   - Redis comes back older by an event that the consumer had not acknowledged
-//     yet. It is applied within the time that one event takes.
+//     lost in the same moment, or cannot be asked: then a copy believes what it last
+//     heard, and one that heard nothing gives no verdict.
 //   - Redis comes back older than events are kept (35 days). No session is so old.
 package session

@@ -141,7 +141,7 @@ func TestEnforcement_anyOrder(t *testing.T) {
 		require.Empty(rt, due)
 		score, err := r.svc.db.ZScore(t.Context(), dueKey, account).Result()
 		require.NoError(rt, err)
-		require.EqualValues(rt, start.Add(3*time.Second+grace).UnixMilli(), int64(score))
+		require.Equal(rt, start.Add(3*time.Second+grace).UnixMilli(), int64(score))
 
 		r.clock.Advance(grace + 3*time.Second - time.Microsecond)
 		_, err = r.validate(token)

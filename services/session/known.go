@@ -157,7 +157,7 @@ type told struct {
 // saved, it counts as saved a sweep's delay ago: within that time after a deadline
 // nothing was ended for good.
 func (c Config) read(e *sessionv1.Enforcement, now time.Time) (told, error) {
-	if !validAccount.MatchString(e.GetAccount()) {
+	if !validAccount(e.GetAccount()) {
 		return told{}, invalidField("enforcement.account", "This is no account id.")
 	}
 	if e.GetRevision() < 1 {

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -209,6 +211,31 @@ func TestStoreOlder_nextEvent(t *testing.T) {
 	requireReason(t, err, codes.Aborted, errs.ReasonAgentVersionStale)
 }
 
+// A copy that heard nothing of a revocation meets a Redis that forgot it: the new
+// connection makes it ask.
+func TestStoreOlder_idleCopy(t *testing.T) {
+	server := testkit.Redis(t)
+	p, c := place{addrs: []string{server.Addr()}, nats: testkit.NATS(t).URL()}, newClock()
+	busy := newRig(t, p, c, quick())
+	idle := newIdleRig(t, p, c, quick())
+	made := busy.create(request(agent("idle"), off("idle", 1)))
+	require.NoError(t, idle.svc.keeper.round(t.Context()))
+	idle.stands(made.GetToken())
+	server.Save(t)
+	_, err := busy.auth.RevokeSession(t.Context(), &sessionv1.RevokeSessionRequest{Name: made.GetName()})
+	require.NoError(t, err)
+	// No waiting: the answer means that it can not be forgotten.
+	server.Kill(t)
+	busy.stop()
+	server.Start(t)
+	for range 20 {
+		_, err = idle.validate(made.GetToken())
+		requireReason(t, err, codes.Unavailable, errs.ReasonDependencyUnavailable)
+	}
+	require.NoError(t, idle.svc.keeper.round(t.Context()))
+	idle.over(made.GetToken(), errs.ReasonSessionRevoked)
+}
+
 // The stream goes away: verdicts go on. It comes back empty: verdicts go on.
 func TestStreamLost(t *testing.T) {
 	stream := testkit.NATS(t)
@@ -242,6 +269,29 @@ func TestStreamLost(t *testing.T) {
 	r.waitApplied()
 	r.waitReady()
 	r.over(made.GetToken(), errs.ReasonSessionRevoked)
+}
+
+// A Redis that hangs costs a verdict its budget, and gives no verdict.
+func TestRedisHangs(t *testing.T) {
+	server := testkit.Redis(t)
+	r := newRig(t, place{addrs: []string{server.Addr()}, nats: testkit.NATS(t).URL()}, newClock(), quick())
+	made := r.create(request(agent("hangs"), off("hangs", 1)))
+	r.stands(made.GetToken())
+	before := runtime.NumGoroutine()
+	server.Pause(t)
+	begun := time.Now()
+	var wait sync.WaitGroup
+	for range 50 {
+		wait.Go(func() {
+			_, err := r.validate(made.GetToken())
+			requireReason(t, err, codes.Unavailable, errs.ReasonDependencyUnavailable)
+		})
+	}
+	wait.Wait()
+	require.Less(t, time.Since(begun), 5*time.Second)
+	server.Resume(t)
+	require.Eventually(t, func() bool { _, err := r.validate(made.GetToken()); return err == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() < before+30 }, 10*time.Second, 20*time.Millisecond)
 }
 
 // A Redis that may evict would forget revocations.

@@ -206,7 +206,7 @@ func (d *decoder) uvarint() uint64 {
 
 func (d *decoder) varint() int64 {
 	u := d.uvarint()
-	value := int64(u >> 1) //nolint:gosec // zigzag, as binary.AppendVarint writes it
+	value := int64(u >> 1)
 	if u&1 != 0 {
 		value = ^value
 	}

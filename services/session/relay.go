@@ -108,7 +108,7 @@ func revokedEvent(bucket int, entry redis.XMessage) (events.Event, error) {
 	account, members := field("a"), field("s")
 	cause, err1 := strconv.Atoi(field("c"))
 	micros, err2 := strconv.ParseInt(field("t"), 10, 64)
-	if err1 != nil || err2 != nil || !validAccount.MatchString(account) || len(members)%memberSize != 0 || members == "" {
+	if err1 != nil || err2 != nil || !validAccount(account) || len(members)%memberSize != 0 || members == "" {
 		return events.Event{}, fmt.Errorf("session: outbox entry %s of bucket %d", entry.ID, bucket)
 	}
 	at := time.UnixMicro(micros).UTC()

@@ -186,7 +186,7 @@ func (s *sessionServer) GetStoreState(ctx context.Context, _ *sessionv1.GetStore
 }
 
 func (s *sessionServer) CountSessions(ctx context.Context, req *sessionv1.CountSessionsRequest) (*sessionv1.CountSessionsResponse, error) {
-	if !validAccount.MatchString(req.GetAccount()) {
+	if !validAccount(req.GetAccount()) {
 		return nil, invalidField("account", "This is no account id.")
 	}
 	now := s.clock()

@@ -97,6 +97,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.events = &consumer{store: s.store, keeper: s.keeper, bus: deps.Bus, log: deps.Log, now: s.clock}
 	s.keeper.replay = s.events.replay
+	s.keeper.guard(deps.Redis)
+	s.keeper.guard(deps.Verdicts)
 	started := deps.Now()
 	s.sweeper = &sweeper{
 		store: s.store, log: deps.Log, now: s.clock, owner: newGeneration(),
@@ -161,14 +163,21 @@ func (s *Service) verdict(ctx context.Context, token string, touch bool) (*sessi
 	return s.toProto(j.record, j.revokeTime), nil
 }
 
-// told waits until the events of a bucket's revocations are in the stream, so that
-// what is about to be answered is known outside of the store too. The stream being
-// away does not make a revocation fail: it holds, and its event follows.
+// told waits until the events of a bucket's revocations are in the stream and taken
+// by the consumer, so that what is about to be answered is known outside of the
+// store too. The stream being away does not make a revocation fail: it holds, and
+// its event follows.
 func (s *Service) told(ctx context.Context, bucket int) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.PublishWait)
+	published, cancel := context.WithTimeout(ctx, s.cfg.PublishWait)
 	defer cancel()
-	if err := s.relay.flush(ctx, bucket); err != nil {
-		s.log.WarnContext(ctx, "Revocation answered before its event was published", slog.Any("error", err))
+	err := s.relay.flush(published, bucket)
+	if err == nil {
+		settled, cancel := context.WithTimeout(ctx, s.cfg.SettleWait)
+		defer cancel()
+		err = s.keeper.settled(settled)
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "Revocation answered before its event was taken", slog.Any("error", err))
 	}
 }
 

@@ -39,23 +39,38 @@ type surroundings struct {
 
 // observe reads what surrounds sessions of an agent (enforcement, minimum version,
 // meta) and more keys of the bucket in one command. A bucket that is not current
-// decides nothing. The floor is asked first: it may rise while the bucket is read,
-// and the bucket with it.
+// decides nothing.
 func (s *store) observe(ctx context.Context, db redis.Cmdable, agent agentRef, keys ...string) (surroundings, []*string, error) {
-	at, ok := s.floor.get()
-	if !ok {
+	at, known := s.floor.get()
+	if !known {
 		return surroundings{}, nil, errRebuilding()
 	}
 	bucket := agent.bucket()
-	values, err := mget(ctx, db, append([]string{enforcementKey(bucket, agent.account), agent.versionKey(), metaKey(bucket)}, keys...)...)
-	if err != nil {
-		return surroundings{}, nil, err
+	keys = append([]string{enforcementKey(bucket, agent.account), agent.versionKey(), metaKey(bucket)}, keys...)
+	for {
+		values, err := mget(ctx, db, keys...)
+		if err != nil {
+			return surroundings{}, nil, err
+		}
+		around, err := readSurroundings(values)
+		if err != nil {
+			return around, nil, err
+		}
+		// The floor counts as it is after the read, for the read may have begun a
+		// new connection and so raised it. Where it rose because of an event, the
+		// bucket rose before it, and is read again.
+		before := at
+		at, _ = s.floor.get()
+		switch {
+		case around.meta.current(at):
+			return around, values[3:], nil
+		case at == before:
+			return around, nil, errRebuilding()
+		}
 	}
-	around, err := readSurroundings(values, at)
-	return around, values[3:], err
 }
 
-func readSurroundings(values []*string, at mark) (surroundings, error) {
+func readSurroundings(values []*string) (surroundings, error) {
 	var out surroundings
 	if values[2] == nil {
 		return out, errRebuilding()
@@ -63,9 +78,6 @@ func readSurroundings(values []*string, at mark) (surroundings, error) {
 	var err error
 	if out.meta, err = decodeMeta(*values[2]); err != nil {
 		return out, unavailable(err)
-	}
-	if !out.meta.current(at) {
-		return out, errRebuilding()
 	}
 	if values[1] != nil {
 		if out.minimum, err = strconv.ParseInt(*values[1], 10, 64); err != nil {

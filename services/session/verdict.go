@@ -9,7 +9,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc/codes"
 
-	"github.com/twofold-auth/twofold/services/internal/enforcement"
 	"github.com/twofold-auth/twofold/services/internal/errs"
 )
 
@@ -82,8 +81,8 @@ func (a surroundings) judge(c Config, rec *record, now time.Time) (time.Time, er
 	case a.known == nil:
 		return time.Time{}, unavailable(errNoEnforcement)
 	}
-	verdict := enforcement.Verdict{}
-	if verdict = a.known.judge(rec.facts(), now); !verdict.Alive {
+	verdict := a.known.judge(rec.facts(), now)
+	if !verdict.Alive {
 		return time.Time{}, errEndedByPolicy()
 	}
 	if !now.Before(rec.end(c)) {
