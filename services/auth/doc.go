@@ -32,5 +32,13 @@
 //
 // Reset, enrollment and removal of a factor raise the agent's version, write
 // their event and end sessions below the version before they answer. The event
-// is the guarantee should that last call fail.
+// is the guarantee should that last call fail. A reset then answers UNAVAILABLE
+// although it is stored, because its OK promises that no session is left;
+// repeating it does no harm.
+//
+// Lists, counts and the choice of whom to mail are made by the database with the
+// conditions of rule_sql.go, which repeat what package enforcement says of one
+// agent and are tested against it over all combinations of facts.
+//
+// Whatever changes an agent locks its row before any row that belongs to it.
 package auth

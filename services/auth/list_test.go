@@ -258,6 +258,19 @@ func TestListAgents_pagesInEveryOrder(t *testing.T) {
 	})
 }
 
+// A page token has room for the longest name, however it is written.
+func TestListAgents_longNames(t *testing.T) {
+	p := newSuite(t, testkit.SQLite(t)).start()
+	p.account("acme")
+	for i, letter := range []string{"<", "𝔘", "ß", "ΐ", "ﬃ", `"`} {
+		_, err := p.agents().CreateAgent(asOperator(t.Context()), &authv1.CreateAgentRequest{
+			Parent: "accounts/acme", Email: fmt.Sprintf("a%d@example.com", i), DisplayName: strings.Repeat(letter, 200),
+		})
+		require.NoError(t, err)
+	}
+	require.Len(t, p.list(&authv1.ListAgentsRequest{PageSize: 1, Query: "EXAMPLE"}), 7)
+}
+
 // Whoever comes or goes between two pages neither doubles nor hides the others.
 func TestListAgents_changesBetweenPages(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
