@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -436,6 +437,34 @@ func atOnce(n int, call func(i int) error) []error {
 	close(start)
 	calls.Wait()
 	return all
+}
+
+// dump returns everything in the tables that hold something of people.
+func (s *suite) dump() string {
+	s.t.Helper()
+	var out strings.Builder
+	for _, table := range []string{
+		"accounts", "agents", "passwords", "factors", "enrollments", "recovery_codes", "sign_ins", "factor_failures",
+		"password_failures", "request_ids", "outbox",
+	} {
+		rows, err := s.db.Query(s.t.Context(), `SELECT * FROM `+table)
+		require.NoError(s.t, err)
+		columns, err := rows.Columns()
+		require.NoError(s.t, err)
+		for rows.Next() {
+			row := make([]any, len(columns))
+			for i := range row {
+				row[i] = &row[i]
+			}
+			require.NoError(s.t, rows.Scan(row...))
+			for _, value := range row {
+				fmt.Fprintf(&out, "%s %x\n", value, value)
+			}
+		}
+		require.NoError(s.t, rows.Err())
+		require.NoError(s.t, rows.Close())
+	}
+	return out.String()
 }
 
 // failures returns a counter of the owner.
