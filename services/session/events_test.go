@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,15 +206,15 @@ func TestSweep_continued(t *testing.T) {
 
 		// As a SIGKILL would: between any two commands, without a last word.
 		ctx, cancel := context.WithCancel(t.Context())
-		ended := 0
+		var ended atomic.Int64
 		first.svc.sweeper.swept = func(n int64) {
-			if ended += int(n); ended > count/3 {
+			if ended.Add(n) > count/3 {
 				cancel()
 			}
 		}
 		require.Error(t, first.svc.sweeper.round(ctx))
 		first.stop()
-		require.Less(t, ended, count)
+		require.Less(t, int(ended.Load()), count)
 
 		second := newIdleRig(t, p, c, cfg)
 		second.start()

@@ -4,9 +4,11 @@ import (
 	"context"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
 	"github.com/twofold-auth/twofold/services/internal/enforcement"
@@ -20,6 +22,9 @@ const (
 	jumpHold  = 10 * time.Minute
 	// claimLimit is how many due entries one copy takes at once.
 	claimLimit = 32
+	// sweepStride is how many buckets are swept at a time: while Redis works on one,
+	// the next batch of another is decided.
+	sweepStride = 4
 )
 
 // sweeper ends the sessions that are over: to say so to clients, and to free
@@ -115,9 +120,19 @@ func (w *sweeper) sweep(ctx context.Context, e scheduled) error {
 	if agent, ok := e.agentOf(); ok {
 		return w.sweepAgent(ctx, e, agent)
 	}
-	for ; e.cursor < buckets; e.cursor++ {
-		confirmed, err := w.sweepBucket(ctx, &e)
-		if err != nil || !confirmed {
+	for ; e.cursor < buckets; e.cursor += sweepStride {
+		var unconfirmed atomic.Bool
+		group, ctx := errgroup.WithContext(ctx)
+		for bucket := e.cursor; bucket < min(e.cursor+sweepStride, buckets); bucket++ {
+			group.Go(func() error {
+				confirmed, err := w.sweepBucket(ctx, e, bucket)
+				if !confirmed {
+					unconfirmed.Store(true)
+				}
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil || unconfirmed.Load() {
 			return err
 		}
 	}
@@ -146,10 +161,10 @@ func (w *sweeper) sweepAgent(ctx context.Context, e scheduled, agent agentRef) e
 // sweepBucket ends the account's sessions of one bucket that the rule says are
 // over. It returns false when the entry is no longer ours, or the bucket does not
 // know its revision (yet, or any more): then it is tried again later.
-func (w *sweeper) sweepBucket(ctx context.Context, e *scheduled) (bool, error) {
+func (w *sweeper) sweepBucket(ctx context.Context, e scheduled, bucket int) (bool, error) {
 	for _, exempt := range []bool{false, true} {
 		for rank := int64(0); ; {
-			b, err := w.readBatch(ctx, e.subject, e.cursor, exempt, rank)
+			b, err := w.readBatch(ctx, e.subject, bucket, exempt, rank)
 			if err != nil {
 				return false, err
 			}
@@ -167,7 +182,7 @@ func (w *sweeper) sweepBucket(ctx context.Context, e *scheduled) (bool, error) {
 				return false, err
 			}
 			w.swept(ended)
-			ours, err := w.store.progress(ctx, *e, ended, false, w.now(), w.owner)
+			ours, err := w.store.progress(ctx, e, ended, false, w.now(), w.owner)
 			if err != nil || !ours {
 				return false, err
 			}
