@@ -102,18 +102,20 @@ func (s *Service) rest(deps Deps) (http.Handler, error) {
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
 	)
+	open := openRPCs(s.routes)
+	caller := func(conn grpc.ClientConnInterface) grpc.ClientConnInterface { return behalf{conn, open} }
 	// Clients of connections, never the servers of this process: those would be
 	// called past their interceptors.
 	ctx := context.Background() //nolint:forbidigo // RegisterX…Client keeps it for nothing but its signature
 	err := errors.Join(
-		policyv1.RegisterPolicyServiceHandlerClient(ctx, mux, policyv1.NewPolicyServiceClient(deps.Policy)),
-		authv1.RegisterAccountServiceHandlerClient(ctx, mux, authv1.NewAccountServiceClient(deps.Auth)),
-		authv1.RegisterAgentServiceHandlerClient(ctx, mux, authv1.NewAgentServiceClient(deps.Auth)),
-		authv1.RegisterSignInServiceHandlerClient(ctx, mux, authv1.NewSignInServiceClient(deps.Auth)),
-		authv1.RegisterProfileServiceHandlerClient(ctx, mux, authv1.NewProfileServiceClient(deps.Auth)),
-		sessionv1.RegisterAgentSessionServiceHandlerClient(ctx, mux, sessionv1.NewAgentSessionServiceClient(deps.Session)),
-		notifierv1.RegisterNoticeServiceHandlerClient(ctx, mux, notifierv1.NewNoticeServiceClient(deps.Notifier)),
-		rolloutv1.RegisterRolloutServiceHandlerClient(ctx, mux, rollouts{rolloutv1.NewRolloutServiceClient(deps.Self)}),
+		policyv1.RegisterPolicyServiceHandlerClient(ctx, mux, policyv1.NewPolicyServiceClient(caller(deps.Policy))),
+		authv1.RegisterAccountServiceHandlerClient(ctx, mux, authv1.NewAccountServiceClient(caller(deps.Auth))),
+		authv1.RegisterAgentServiceHandlerClient(ctx, mux, authv1.NewAgentServiceClient(caller(deps.Auth))),
+		authv1.RegisterSignInServiceHandlerClient(ctx, mux, authv1.NewSignInServiceClient(caller(deps.Auth))),
+		authv1.RegisterProfileServiceHandlerClient(ctx, mux, authv1.NewProfileServiceClient(caller(deps.Auth))),
+		sessionv1.RegisterAgentSessionServiceHandlerClient(ctx, mux, sessionv1.NewAgentSessionServiceClient(caller(deps.Session))),
+		notifierv1.RegisterNoticeServiceHandlerClient(ctx, mux, notifierv1.NewNoticeServiceClient(caller(deps.Notifier))),
+		rolloutv1.RegisterRolloutServiceHandlerClient(ctx, mux, rollouts{rolloutv1.NewRolloutServiceClient(caller(deps.Self))}),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("gateway: register routes: %w", err)

@@ -41,6 +41,7 @@ type route struct {
 	body     string
 	bodyType protoreflect.MessageType
 	streams  bool
+	open     bool // looks at no credentials
 	path     *regexp.Regexp
 }
 
@@ -76,6 +77,7 @@ func addRoute(routes map[routeKey]*route, method protoreflect.MethodDescriptor) 
 		rpc:     fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name()),
 		body:    rule.GetBody(),
 		streams: method.IsStreamingServer(),
+		open:    isOpen(method),
 		path:    matcher(template),
 	}
 	var err error
