@@ -14,6 +14,12 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/events"
 )
 
+// How often, and how many times, the stream is asked without a pause at the start.
+const (
+	startEvery = 20 * time.Millisecond
+	startTries = 50
+)
+
 // keeper compares the store with the event stream and repairs it: a bucket that is
 // empty begins anew, a bucket that is older than it was gets the events replayed
 // that it has lost. Until then nothing in it is believed.
@@ -31,17 +37,25 @@ type keeper struct {
 
 // run looks after the store until ctx ends.
 func (k *keeper) run(ctx context.Context) error {
-	tick := time.NewTicker(k.store.cfg.KeepEvery)
-	defer tick.Stop()
-	for {
-		if err := k.round(ctx); err != nil && ctx.Err() == nil {
-			k.log.WarnContext(ctx, "Session store not confirmed, trying again", slog.Any("error", err))
-		}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for tries := 0; ; tries++ {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-timer.C:
 		}
+		err := k.round(ctx)
+		_, known := k.store.floor.get()
+		// At first the consumer is only being made, in another goroutine.
+		if starting := !known && tries < startTries; starting {
+			timer.Reset(min(startEvery, k.store.cfg.KeepEvery))
+			continue
+		}
+		if err != nil && ctx.Err() == nil {
+			k.log.WarnContext(ctx, "Session store not confirmed, trying again", slog.Any("error", err))
+		}
+		timer.Reset(k.store.cfg.KeepEvery)
 	}
 }
 
