@@ -81,7 +81,8 @@ func (AuditEvent_Result) EnumDescriptor() ([]byte, []int) {
 // AuditEvent is one change, or one refused attempt at one.
 type AuditEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `accounts/{account}/auditEvents/{event}`.
+	// `accounts/{account}/auditEvents/{event}`; the last part is the service that
+	// keeps the event and its place in the chain, such as `policy-12`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// When.
 	EventTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
@@ -100,7 +101,17 @@ type AuditEvent struct {
 	// The id of the request.
 	RequestId string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// What changed, such as `gracePeriod` to `604800s`; never a secret.
-	Details       map[string]string `protobuf:"bytes,10,rep,name=details,proto3" json:"details,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Details map[string]string `protobuf:"bytes,10,rep,name=details,proto3" json:"details,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The service that keeps the event, such as `policy`. Each keeps one chain
+	// for each account.
+	Service string `protobuf:"bytes,11,opt,name=service,proto3" json:"service,omitempty"`
+	// The event's place in its chain; the first is 1.
+	Sequence int64 `protobuf:"varint,12,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// The `hash` of the event before it in the chain, or 64 zeros for the first.
+	PreviousHash string `protobuf:"bytes,13,opt,name=previous_hash,json=previousHash,proto3" json:"previous_hash,omitempty"`
+	// The SHA-256, in hexadecimal digits, of `previous_hash` and everything else
+	// above; docs/audit.md says how it is computed.
+	Hash          string `protobuf:"bytes,14,opt,name=hash,proto3" json:"hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -205,11 +216,39 @@ func (x *AuditEvent) GetDetails() map[string]string {
 	return nil
 }
 
+func (x *AuditEvent) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetSequence() int64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *AuditEvent) GetPreviousHash() string {
+	if x != nil {
+		return x.PreviousHash
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
 var File_twofold_audit_v1_audit_event_proto protoreflect.FileDescriptor
 
 const file_twofold_audit_v1_audit_event_proto_rawDesc = "" +
 	"\n" +
-	"\"twofold/audit/v1/audit_event.proto\x12\x10twofold.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctwofold/event/v1/actor.proto\"\x99\x04\n" +
+	"\"twofold/audit/v1/audit_event.proto\x12\x10twofold.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctwofold/event/v1/actor.proto\"\x88\x05\n" +
 	"\n" +
 	"AuditEvent\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
@@ -224,7 +263,11 @@ const file_twofold_audit_v1_audit_event_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\t \x01(\tR\trequestId\x12C\n" +
 	"\adetails\x18\n" +
-	" \x03(\v2).twofold.audit.v1.AuditEvent.DetailsEntryR\adetails\x1a:\n" +
+	" \x03(\v2).twofold.audit.v1.AuditEvent.DetailsEntryR\adetails\x12\x18\n" +
+	"\aservice\x18\v \x01(\tR\aservice\x12\x1a\n" +
+	"\bsequence\x18\f \x01(\x03R\bsequence\x12#\n" +
+	"\rprevious_hash\x18\r \x01(\tR\fpreviousHash\x12\x12\n" +
+	"\x04hash\x18\x0e \x01(\tR\x04hash\x1a:\n" +
 	"\fDetailsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"4\n" +
