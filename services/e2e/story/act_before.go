@@ -13,8 +13,8 @@ func (p *play) makeTheAccount() {
 	equal(p, "the owner's address", p.olivia.email, owner.Email)
 	_, err = p.client.createAccount(p.ctx, p.OperatorToken, p.account, p.displayName, p.olivia)
 	p.refused("making it again", err, "ALREADY_EXISTS", "ACCOUNT_EXISTS")
-	_, err = p.client.createAccount(p.ctx, "", p.otherAccount, "Rival", p.rival)
-	p.refused("making one without the operator's token", err, "UNAUTHENTICATED", "CREDENTIALS_MISSING")
+	_, err = p.client.createAccount(p.ctx, "some-other-token", p.otherAccount, "Rival", p.rival)
+	p.refused("making one with another token", err, "UNAUTHENTICATED", "SESSION_UNKNOWN")
 	other, err := p.client.createAccount(p.ctx, p.OperatorToken, p.otherAccount, "Rival", p.rival)
 	p.must("making another account", err)
 	p.rival.name = other.Owner
