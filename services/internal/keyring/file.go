@@ -33,8 +33,10 @@ type keyEntry struct {
 	Secret string `json:"secret"`
 }
 
-// Load reads a keys file. The file must be a regular one that nobody but its
-// owner can read or write. Errors name the file and what to do, never a secret.
+// Load reads a keys file. The file must be a regular one that nobody but the
+// process can read: it is for its owner alone, or belongs to root and is handed
+// to the process's group, as Kubernetes does it. Errors name the file and what to
+// do, never a secret.
 func Load(path string) (*Keyring, error) {
 	primary, keys, err := readFile(path)
 	if err != nil {
@@ -162,8 +164,8 @@ func readPrivate(path string) (content []byte, err error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("keys file %s: not a regular file", path)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("keys file %s: others than its owner may use it (mode %04o): run chmod 600 %s", path, mode, path)
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && !handedToGroup(mode, ownerOf(info), self()) {
+		return nil, fmt.Errorf("keys file %s: others than this process may use it (mode %04o): run chmod 600 %s", path, mode, path)
 	}
 	if info.Size() > maxFileSize {
 		return nil, fmt.Errorf("keys file %s: larger than %d bytes", path, maxFileSize)
