@@ -24,11 +24,19 @@
 //
 // # What is decided where
 //
-// A code is consumed and its sign-in finished in one transaction, so that of
-// many parallel answers one succeeds. A failure is counted in a transaction of
-// its own, which no refusal rolls back. The session is made after the commit,
-// with the policy revision and the agent version of the decision; when the
-// session service knows newer ones it aborts, and auth decides again.
+// A guess at a second factor is decided under the lock of its agent, in one
+// transaction that commits whether the guess was right or wrong. A right code is
+// used up there and its sign-in finished, so that of many parallel answers one
+// succeeds. A wrong one is counted there, so that parallel guesses get no more
+// looks than the counters leave, no refusal takes a count back, and an outage
+// counts nothing. The policy is read before, and the session is made after it,
+// with the policy revision and the agent version of the decision: when the session
+// service knows newer ones it aborts, and auth decides again. When it does not
+// answer at all, the code is used up, the answer is UNAVAILABLE, and the person
+// begins again with the password.
+//
+// Wrong passwords are counted for whoever is typed in, known or not, and for each
+// network address by itself: guessing elsewhere keeps nobody out.
 //
 // Reset, enrollment and removal of a factor raise the agent's version, write
 // their event and end sessions below the version before they answer. The event

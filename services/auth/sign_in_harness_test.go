@@ -52,11 +52,10 @@ func (c *clock) advance(d time.Duration) {
 
 // atStep puts the clock into the middle of a time step that is n after the
 // present one, so that no test runs across a boundary.
-func (c *clock) atStep(n int64) int64 {
+func (c *clock) atStep(n int64) {
 	now := c.Now()
 	step := now.Unix()/30 + n
 	c.advance(time.Unix(step*30+15, 0).Sub(now))
-	return step
 }
 
 // madeSessions are the sessions that a fakeSessions made. Its lock guards them.
@@ -208,11 +207,11 @@ func (f *fakeSessions) onMake(before func(ctx context.Context) error) {
 	f.made.before = before
 }
 
-// knows tells of a newer policy.
-func (f *fakeSessions) knows(account string, revision int64) {
+// knows tells of a newer policy of acme.
+func (f *fakeSessions) knows(revision int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.made.revision[account] = revision
+	f.made.revision["acme"] = revision
 }
 
 // world is an account acme with an owner who has a password.
@@ -239,13 +238,12 @@ func (s *suite) world() *world {
 }
 
 // person makes an agent with a password.
-func (w *world) person(email string) *authv1.Agent {
+func (w *world) person(email string) {
 	w.t.Helper()
-	made, err := w.agents().CreateAgent(asOperator(w.t.Context()), &authv1.CreateAgentRequest{
+	_, err := w.agents().CreateAgent(asOperator(w.t.Context()), &authv1.CreateAgentRequest{
 		Parent: "accounts/acme", Email: email, DisplayName: "Named " + email, Password: goodPassword,
 	})
 	require.NoError(w.t, err)
-	return made.GetAgent()
 }
 
 func (w *world) enforce() {
@@ -308,11 +306,11 @@ func (w *world) verify(token, code string) (*sessionv1.Session, error) {
 	return resp.GetSession(), err
 }
 
-func (w *world) recover(token, code string) (*sessionv1.Session, error) {
-	resp, err := w.signIns().VerifySignIn(w.t.Context(), &authv1.VerifySignInRequest{
+func (w *world) recover(token, code string) error {
+	_, err := w.signIns().VerifySignIn(w.t.Context(), &authv1.VerifySignInRequest{
 		SignInToken: token, Answer: &authv1.VerifySignInRequest_RecoveryCode{RecoveryCode: code},
 	})
-	return resp.GetSession(), err
+	return err
 }
 
 // phone is somebody's authenticator app, written from RFC 6238 and sharing

@@ -44,7 +44,7 @@ func (s *signInServer) SignIn(ctx context.Context, req *authv1.SignInRequest) (*
 func (s *signInServer) signIn(ctx context.Context, req *authv1.SignInRequest, g guesser) (*authv1.SignInResponse, error) {
 	client := clientOf(ctx, req.GetClient(), req.GetKeepMeLoggedIn())
 	proven := "" // the hash of the password that is known to be right
-	var stale error
+	stale := errors.New("the password keeps changing")
 	for range maxDecisions {
 		c, err := s.store.credentials(ctx, req.GetAccount(), req.GetEmail())
 		if err != nil {

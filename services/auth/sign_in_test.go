@@ -304,7 +304,7 @@ func TestSignIn_policyChangesMeanwhile_decidedAgain(t *testing.T) {
 		s.sessions.onMake(func(context.Context) error {
 			once.Do(func() {
 				w.enforce()
-				s.sessions.knows("acme", 2)
+				s.sessions.knows(2)
 			})
 			return nil
 		})
@@ -313,11 +313,11 @@ func TestSignIn_policyChangesMeanwhile_decidedAgain(t *testing.T) {
 
 		// And back again.
 		w.lift()
-		s.sessions.knows("acme", 3)
+		s.sessions.knows(3)
 		require.NotEmpty(t, w.signIn().GetSession().GetToken())
 
 		// A policy service that lags behind for good decides nothing.
-		s.sessions.knows("acme", 99)
+		s.sessions.knows(99)
 		_, err := w.signIns().SignIn(t.Context(), signInRequest())
 		testkit.RequireError(t, err, codes.Unavailable, errs.ReasonDependencyUnavailable)
 		require.Equal(t, 1, s.sessions.makes())
@@ -329,21 +329,21 @@ func TestSignIn_policyChangesMeanwhile_decidedAgain(t *testing.T) {
 func TestSignIn_agentChangesMeanwhile_decidedAgain(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
 		w := s.world()
-		var once sync.Once
-		s.sessions.onMake(func(context.Context) error {
-			once.Do(func() {
-				_, err := w.agents().ResetMfa(asOperator(t.Context()), &authv1.ResetMfaRequest{Name: w.owner, Reason: "lost"})
-				require.NoError(t, err)
-			})
-			return nil
+		admin, asked := w.agents(), 0
+		s.sessions.onMake(func(ctx context.Context) (err error) {
+			if asked++; asked == 1 {
+				_, err = admin.ResetMfa(asOperator(ctx), &authv1.ResetMfaRequest{Name: w.owner, Reason: "lost"})
+			}
+			return err
 		})
 		require.NotEmpty(t, w.signIn().GetSession().GetToken())
 		require.Equal(t, int64(2), s.sessions.lastMade().GetAgentVersion())
 
 		// Deactivated meanwhile: as if never known.
-		once = sync.Once{}
-		s.sessions.onMake(func(context.Context) error {
-			once.Do(func() { s.exec(`UPDATE agents SET state = 'DEACTIVATED', version = version + 1`) })
+		s.sessions.onMake(func(ctx context.Context) error {
+			if _, err := s.db.Exec(ctx, `UPDATE agents SET state = 'DEACTIVATED', version = version + 1`); err != nil {
+				return err
+			}
 			return errs.New(codes.Aborted, errs.ReasonAgentVersionStale, "Stale.")
 		})
 		_, err := w.signIns().SignIn(t.Context(), signInRequest())
