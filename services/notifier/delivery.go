@@ -126,7 +126,7 @@ func (c *courier) deliverAccount(ctx context.Context, batch claim, account strin
 		return notices, troublePause, err
 	}
 	for i, n := range notices {
-		if ctx.Err() != nil || !c.gate.isOpen() && i > 0 {
+		if i > 0 && !c.gate.isOpen() {
 			return notices[i:], 0, nil
 		}
 		if err := c.deliverOne(ctx, batch, n, s); err != nil {
@@ -178,8 +178,11 @@ func (c *courier) situation(ctx context.Context, account string, notices []notic
 }
 
 // deliverOne decides about a notice and sends it. An error is of the database or
-// the program; whatever the mail server does is an outcome.
+// the program, or says that ctx ended; whatever the mail server does is an outcome.
 func (c *courier) deliverOne(ctx context.Context, batch claim, n notice, s situation) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	to := recipientOf(s.agents[n.agent])
 	verdict, previous := decide(n, s.terms, to, s.history[n.agent])
 	switch verdict {

@@ -139,20 +139,28 @@ func TestEnforcement_liftedIsToldToThoseWhoWereTold(t *testing.T) {
 // and off again before the mails about its end had left.
 func TestEnforcement_nobodyIsLeftBelievingInIt(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
-		s.auth.hire("acme", 20)
-		p := s.start()
+		const agents = 20
+		s.auth.hire("acme", agents)
+		s.start()
 		s.publish(enabled("acme", 2, began, week))
 		s.settled()
-		p.stop()
-		for n := range 20 {
+		for n := range agents {
 			s.auth.change("acme", n, setUp)
 		}
-		s.publish(disabled("acme", 3), enabled("acme", 4, began.Add(time.Hour), week), disabled("acme", 5))
-		s.start()
+		s.sink.RefuseConnections(421)
+		s.publish(disabled("acme", 3))
+		require.Eventually(t, func() bool { return s.count(`SELECT count(*) FROM notices WHERE kind = 'ENFORCEMENT_LIFTED'`) == agents }, patient, often)
+		s.publish(enabled("acme", 4, began.Add(time.Hour), week))
+		require.Eventually(t, func() bool { return s.inState(kindLifted, "SUPPRESSED") == agents }, patient, often)
+		e := disabled("acme", 5)
+		s.publish(e)
+		s.sink.RefuseConnections(0)
 		s.settled()
-		for n := range 20 {
+		for n := range agents {
 			require.Equal(t, 1, s.mailsOf(kindEnabled, address("acme", n)))
 			require.Equal(t, 1, s.mailsOf(kindLifted, address("acme", n)))
+			headers, _ := read(t, s.sink.To(address("acme", n))[1])
+			require.Equal(t, e.ID, headers.Get("Twofold-Event-Id"))
 		}
 	})
 }
@@ -242,11 +250,10 @@ func TestEvents_hundredTimesIsOnce(t *testing.T) {
 		for _, e := range personal("acme", 1) {
 			all = append(all, e)
 		}
+		publishAnew := s.publisherAnew()
 		for range 100 {
-			for i, e := range all {
-				// Without the id by which the stream itself drops what it has seen.
-				e.Headers = nil
-				s.publishAnew(e, i)
+			for _, e := range all {
+				publishAnew(e)
 			}
 		}
 		s.settled()

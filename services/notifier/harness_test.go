@@ -62,7 +62,8 @@ var began = time.Date(2026, time.November, 23, 14, 5, 0, 0, time.UTC)
 // behind a real server, and the mail server, which misbehaves on demand.
 type suite struct {
 	t         *testing.T
-	db        *sqldb.DB
+	url       string
+	db        *sqldb.DB // the tests' own
 	nats      *testkit.NATSServer
 	bus       *events.Bus // the other services'
 	keys      *keyring.Keyring
@@ -84,7 +85,7 @@ func newSuite(t *testing.T, url string) *suite {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	require.NoError(t, db.Migrate(t.Context(), notifier.Migrations()))
 	s := &suite{
-		t: t, db: db, nats: testkit.NATS(t), keys: keys, authority: authority,
+		t: t, url: url, db: db, nats: testkit.NATS(t), keys: keys, authority: authority,
 		auth: newFakeAuth(), sink: mailsink.Start(t, mailsink.Options{}),
 		config: notifier.Config{
 			PublicURL: "https://twofold.example", MailFrom: "Twofold <no-reply@twofold.example>",
@@ -120,8 +121,9 @@ type process struct {
 	s        *suite
 	listener *bufconn.Listener
 	metrics  *prometheus.Registry
-	// stop ends its work and waits for that.
-	stop func()
+	// stop ends its work and waits for that; kill takes the database away first, so
+	// that nothing of what it was doing is stored, as when it had died then.
+	stop, kill func()
 }
 
 // start starts a copy.
@@ -141,8 +143,12 @@ func (s *suite) start() *process {
 	pool, err := smtppool.New(poolConfig)
 	require.NoError(s.t, err)
 	s.t.Cleanup(pool.Close)
+	db, err := sqldb.Open(s.t.Context(), s.url, notifier.Schema)
+	require.NoError(s.t, err)
+	closeDB := sync.OnceFunc(func() { require.NoError(s.t, db.Close()) })
+	s.t.Cleanup(closeDB)
 	service, err := notifier.New(s.config, notifier.Deps{
-		DB: s.db, Bus: s.newBus(metrics), Agents: authv1.NewAgentServiceClient(conn), Accounts: authv1.NewAccountServiceClient(conn),
+		DB: db, Bus: s.newBus(metrics), Agents: authv1.NewAgentServiceClient(conn), Accounts: authv1.NewAccountServiceClient(conn),
 		Transport: pool, PageTokens: pagetoken.New(s.keys), Log: slog.New(slog.DiscardHandler), Metrics: metrics, Now: time.Now,
 	})
 	require.NoError(s.t, err)
@@ -159,6 +165,10 @@ func (s *suite) start() *process {
 	p.stop = func() {
 		cancel()
 		running.Wait()
+	}
+	p.kill = func() {
+		closeDB()
+		p.stop()
 	}
 	s.t.Cleanup(p.stop)
 	return p

@@ -29,29 +29,30 @@ func personal(account string, n int) map[string]events.Event {
 	}
 }
 
-// publishAnew publishes an event as a message of its own, whatever the stream has
-// seen before: as after a restore, or long after.
-func (s *suite) publishAnew(e events.Event, salt int) {
+// publisherAnew returns a function that publishes an event as a message of its own,
+// without the id by which the stream drops what it has seen: as long after, or when
+// the stream was restored.
+func (s *suite) publisherAnew() func(e events.Event) {
 	s.t.Helper()
 	nc, err := nats.Connect(s.nats.URL())
 	require.NoError(s.t, err)
-	defer nc.Close()
+	s.t.Cleanup(nc.Close)
 	js, err := nc.JetStream()
 	require.NoError(s.t, err)
-	data, err := proto.Marshal(e.Payload)
-	require.NoError(s.t, err)
-	service := strings.Split(e.Type(), ".")[1]
-	msg := nats.NewMsg("twofold." + service + "." + e.Name() + "." + e.Account)
-	msg.Data = data
-	for name, value := range map[string]string{
-		"ce-specversion": "1.0", "content-type": "application/protobuf", "ce-id": e.ID, "ce-source": e.Source,
-		"ce-type": e.Type(), "ce-time": e.Time.Format(time.RFC3339Nano), "ce-subject": e.Subject, "ce-aggregateversion": "1",
-	} {
-		msg.Header.Set(name, value)
+	return func(e events.Event) {
+		data, err := proto.Marshal(e.Payload)
+		require.NoError(s.t, err)
+		msg := nats.NewMsg("twofold." + strings.Split(e.Type(), ".")[1] + "." + e.Name() + "." + e.Account)
+		msg.Data = data
+		for name, value := range map[string]string{
+			"ce-specversion": "1.0", "content-type": "application/protobuf", "ce-id": e.ID, "ce-source": e.Source,
+			"ce-type": e.Type(), "ce-time": e.Time.Format(time.RFC3339Nano), "ce-subject": e.Subject, "ce-aggregateversion": "1",
+		} {
+			msg.Header.Set(name, value)
+		}
+		_, err = js.PublishMsg(msg)
+		require.NoError(s.t, err)
 	}
-	_, err = js.PublishMsg(msg)
-	require.NoError(s.t, err)
-	_ = salt
 }
 
 func TestPersonal_isToldToTheAgentAlone(t *testing.T) {
