@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	eventv1 "github.com/twofold-auth/twofold/gen/twofold/event/v1"
+	"github.com/twofold-auth/twofold/services/internal/audit"
 	"github.com/twofold-auth/twofold/services/internal/enforcement"
 	"github.com/twofold-auth/twofold/services/internal/errs"
 	"github.com/twofold-auth/twofold/services/internal/idempotency"
@@ -64,6 +65,15 @@ func TestMigrations_holdTheSchemasOfOthers(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(init), idempotency.Schema)
 	require.Contains(t, string(init), outbox.Schema)
+	for file, schema := range map[string]string{
+		"0002_audit.sql":                    audit.Schema,
+		"0003_audit_immutable.postgres.sql": audit.ImmutablePostgres,
+		"0003_audit_immutable.sqlite.sql":   audit.ImmutableSQLite,
+	} {
+		migration, err := fs.ReadFile(Migrations(), file)
+		require.NoError(t, err)
+		require.Contains(t, string(migration), schema, file)
+	}
 }
 
 func TestStore_roundTrip(t *testing.T) {

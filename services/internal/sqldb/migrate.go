@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -23,7 +25,8 @@ const (
 // Migrate brings the schema up to date with the goose migrations in the root of
 // migrations. Several processes may call it at the same time: one works, the
 // others wait. A migration must be portable and must run in a transaction, which
-// is goose's default.
+// is goose's default. Where there is no portable way, a migration has one file for
+// each database: `0003_name.postgres.sql` and `0003_name.sqlite.sql`.
 func (db *DB) Migrate(ctx context.Context, migrations fs.FS) (err error) {
 	dialectName := goose.DialectSQLite3
 	opts := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
@@ -47,7 +50,7 @@ func (db *DB) Migrate(ctx context.Context, migrations fs.FS) (err error) {
 	}
 
 	// The provider is not closed: that would close the pool, which is ours.
-	provider, err := goose.NewProvider(dialectName, db.write, migrations, opts...)
+	provider, err := goose.NewProvider(dialectName, db.write, migrationsFor{migrations, db.Dialect()}, opts...)
 	if err != nil {
 		return fmt.Errorf("sqldb: migrate: %w", err)
 	}
@@ -55,6 +58,21 @@ func (db *DB) Migrate(ctx context.Context, migrations fs.FS) (err error) {
 		return fmt.Errorf("sqldb: migrate: %w", err)
 	}
 	return nil
+}
+
+// migrationsFor hides the migrations that are for another database.
+type migrationsFor struct {
+	fs.FS
+	dialect string
+}
+
+// ReadDir implements fs.ReadDirFS, by which goose finds the migrations.
+func (m migrationsFor) ReadDir(dir string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(m.FS, dir)
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
+		parts := strings.Split(e.Name(), ".")
+		return len(parts) == 3 && parts[2] == "sql" && parts[1] != m.dialect
+	}), err
 }
 
 // lockFile takes an exclusive lock on a file. goose has no lock for SQLite. The

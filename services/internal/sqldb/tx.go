@@ -118,6 +118,9 @@ func (tx *Tx) Now(ctx context.Context) (time.Time, error) {
 	return scanNow(tx.QueryRow(ctx, "SELECT "+tx.db.NowExpr()))
 }
 
+// Schema is DB.Schema, for packages whose tables stand in the schemas of others.
+func (tx *Tx) Schema() string { return tx.db.Schema() }
+
 // ForUpdate is DB.ForUpdate, for stores whose statements only see the Tx.
 func (tx *Tx) ForUpdate() string { return tx.db.ForUpdate() }
 
