@@ -49,13 +49,12 @@ func TestDelivery_faults(t *testing.T) {
 		{"cut after storing", steps(mailsink.Cut(mailsink.AfterStore)), 2, row{state: "SENT", failed: 1, ambiguous: 1}},
 		{"cut after storing, twice", steps(mailsink.Cut(mailsink.AfterStore), mailsink.Cut(mailsink.AfterStore)), 2, row{"UNKNOWN", 2, 2, "it may have taken the mail"}},
 		{"cut after storing, then refused", steps(mailsink.Cut(mailsink.AfterStore), mailsink.Refuse(mailsink.AtRcpt, 451)), 2, row{state: "SENT", failed: 2, ambiguous: 1}},
-		{"slower than a lease", steps(mailsink.Slow(mailsink.BeforeStore, 2500*time.Millisecond)), 1, row{state: "SENT"}},
+		{"slower than a lease", steps(mailsink.Slow(mailsink.BeforeStore, 3500*time.Millisecond)), 1, row{state: "SENT"}},
 		{"hung at recipient", steps(mailsink.Stall(mailsink.AtRcpt)), 1, row{state: "SENT", failed: 1}},
 		{"hung after storing", steps(mailsink.Stall(mailsink.AfterStore)), 2, row{state: "SENT", failed: 1, ambiguous: 1}},
 	}
 	onBoth(t, func(t *testing.T, s *suite) {
-		s.config.Lease = time.Second
-		s.pool.MessageTimeout, s.pool.AnswerTimeout = 4*time.Second, 4*time.Second
+		s.pool.MessageTimeout, s.pool.AnswerTimeout = 5*time.Second, 5*time.Second
 		s.auth.hire("acme", len(cases))
 		for n, tc := range cases {
 			s.sink.Script(address("acme", n), tc.steps...)
@@ -65,7 +64,7 @@ func TestDelivery_faults(t *testing.T) {
 		s.settled()
 		for n, tc := range cases {
 			got := s.sink.To(address("acme", n))
-			require.Len(t, got, tc.mails, tc.name)
+			require.Equal(t, tc.mails, len(got), tc.name) //nolint:testifylint // Len would print the mails
 			stored := s.row(kindEnabled, address("acme", n))
 			require.Contains(t, stored.lastError, tc.want.lastError, tc.name)
 			if tc.want.lastError == "" {
@@ -186,7 +185,10 @@ func TestDelivery_personalNoticesGoFirst(t *testing.T) {
 // Copies of the service share the work and repeat none of it.
 func TestDelivery_severalCopies(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
-		const agents = 500
+		agents := 300
+		if s.db.Dialect() == "sqlite" {
+			agents = 50 // processes that share a file are slow, and only tests do that
+		}
 		s.auth.hire("acme", agents)
 		for range 3 {
 			s.start()

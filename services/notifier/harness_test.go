@@ -440,7 +440,7 @@ func (s *suite) settled() {
 		}
 		waiting = s.count(`SELECT (SELECT count(*) FROM notices WHERE due_time IS NOT NULL) + (SELECT count(*) FROM fan_outs WHERE due_time IS NOT NULL)`)
 		return waiting == 0
-	}, patient, often)
+	}, patient, 5*often)
 }
 
 // count reads a number from the service's database.

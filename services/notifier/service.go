@@ -81,7 +81,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &store{db: deps.DB}
+	st := newStore(deps.DB)
 	who := &people{agents: deps.Agents, accounts: deps.Accounts, now: deps.Now, names: map[string]accountName{}}
 	fanOuts, notices := newBell(), newBell()
 	return &Service{

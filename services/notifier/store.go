@@ -14,8 +14,11 @@ import (
 // store keeps the service's rows. Its methods are whole: each is one transaction
 // or one statement, and leaves nothing half done.
 type store struct {
-	db *sqldb.DB
+	db      *sqldb.DB
+	commits *committer
 }
+
+func newStore(db *sqldb.DB) *store { return &store{db: db, commits: &committer{db: db}} }
 
 const noticeColumns = `id, account, kind, event_id, agent, email, display_name, state, facts,
 	policy_revision, enforce_time, revoke_time, create_time, update_time, next_attempt_time,

@@ -211,15 +211,11 @@ func (s *store) release(ctx context.Context, owner string, notices []notice, aft
 
 // changesOne runs a statement that changes one row or none.
 func (s *store) changesOne(ctx context.Context, what, query string, args ...any) (bool, error) {
-	res, err := s.db.Exec(ctx, query, args...)
-	if err != nil {
-		return false, storeError(what, err)
-	}
-	changed, err := res.RowsAffected()
+	changed, err := s.commits.do(ctx, query, args...)
 	if err == nil && changed > 1 {
 		err = errors.New("more than one row")
 	}
-	return changed == 1, storeError(what, err)
+	return err == nil && changed == 1, storeError(what, err)
 }
 
 func one(b bool) int {
