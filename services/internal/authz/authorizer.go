@@ -82,7 +82,8 @@ func NewAuthorizer(table *Table, verify SessionVerifier, operatorToken string) (
 func (a *Authorizer) Knows(fullMethod string) bool { return a.table.Access(fullMethod) != nil }
 
 // Authorize returns who makes the call of ctx, or why the method does not admit
-// them.
+// them. With a refusal it returns the caller too when it is known who that is, so
+// that what they tried can be told.
 func (a *Authorizer) Authorize(ctx context.Context, fullMethod string) (*Caller, error) {
 	access := a.table.Access(fullMethod)
 	if access == nil {
@@ -98,7 +99,7 @@ func (a *Authorizer) Authorize(ctx context.Context, fullMethod string) (*Caller,
 		return nil, err
 	}
 	if !caller.admitted(access) {
-		return nil, errs.New(codes.PermissionDenied, errs.ReasonCallerNotPermitted,
+		return caller, errs.New(codes.PermissionDenied, errs.ReasonCallerNotPermitted,
 			"This kind of caller, or this role, may not call this method.")
 	}
 	return caller, nil

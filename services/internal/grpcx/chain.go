@@ -25,20 +25,23 @@ type chain struct {
 	metrics       *metrics
 	authorizer    *authz.Authorizer
 	requests      *requestChecker
+	observers     map[string]Observer // by service
 	isUnavailable func(error) bool
 	stopping      <-chan struct{}
 }
 
 // run is the chain. The order is: request id, measuring, recovering, admission,
 // and then handle, which validates and calls the handler. Whatever goes wrong
-// below becomes one status here, is counted, and is logged once with its cause.
-func (c *chain) run(ctx context.Context, method string, handle func(context.Context) error) error {
+// below becomes one status here, is counted, is told to the service's observer,
+// and is logged once with its cause. request is nil for a stream.
+func (c *chain) run(ctx context.Context, method string, request any, handle func(context.Context) error) error {
 	started := c.now()
-	call := &call{method: method, requestID: requestIDOf(ctx)}
+	call := &call{method: method, request: request, requestID: requestIDOf(ctx)}
 	// Fails only after headers were sent, which nobody has had the chance to do.
 	_ = grpc.SetHeader(ctx, metadata.Pairs(authz.RequestIDKey, call.requestID))
 
 	refusal := c.errorOf(ctx, c.admitAndHandle(ctx, call, handle))
+	c.tell(ctx, call, refusal)
 
 	code := codes.OK
 	if refusal != nil {
@@ -53,11 +56,12 @@ func (c *chain) run(ctx context.Context, method string, handle func(context.Cont
 	return refusal.GRPCStatus().Err()
 }
 
-// call is what the log tells about a call.
+// call is what is known of a call outside of its handler.
 type call struct {
 	method    string
+	request   any
 	requestID string
-	caller    *authz.Caller // nil until admitted
+	caller    *authz.Caller // nil while it is not known who calls
 }
 
 func (c *chain) admitAndHandle(ctx context.Context, call *call, handle func(context.Context) error) (err error) {
@@ -68,18 +72,20 @@ func (c *chain) admitAndHandle(ctx context.Context, call *call, handle func(cont
 		}
 	}()
 	caller, err := c.authorizer.Authorize(ctx, call.method)
+	if caller != nil {
+		caller.RequestID = call.requestID
+		call.caller = caller
+	}
 	if err != nil {
 		return err
 	}
-	caller.RequestID = call.requestID
-	call.caller = caller
 	return handle(authz.NewContext(ctx, caller))
 }
 
 // unary is the chain for methods with one request and one response.
 func (c *chain) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	var response any
-	err := c.run(ctx, info.FullMethod, func(ctx context.Context) (err error) {
+	err := c.run(ctx, info.FullMethod, request, func(ctx context.Context) (err error) {
 		if err := c.requests.check(request); err != nil {
 			return err
 		}
@@ -105,7 +111,7 @@ func (c *chain) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 		case <-ctx.Done():
 		}
 	}()
-	return c.run(ctx, info.FullMethod, func(ctx context.Context) error {
+	return c.run(ctx, info.FullMethod, nil, func(ctx context.Context) error {
 		return next(srv, &checkedStream{ServerStream: stream, ctx: ctx, requests: c.requests})
 	})
 }

@@ -12,8 +12,9 @@ import (
 // methods when the server is made; and grpc.Server ends the process when a
 // registration is wrong, where an error is enough.
 type registrar struct {
-	services []registration
-	problems []error
+	services  []registration
+	observers map[string]Observer // by service
+	problems  []error
 }
 
 type registration struct {

@@ -112,7 +112,10 @@ func NewServer(config ServerConfig) (*Server, error) {
 }
 
 func (s *Server) newChain(config ServerConfig, services *registrar) (c *chain, err error) {
-	c = &chain{log: config.Log, now: config.Now, isUnavailable: config.IsUnavailable, stopping: s.stopping}
+	c = &chain{
+		log: config.Log, now: config.Now, isUnavailable: config.IsUnavailable,
+		observers: services.observers, stopping: s.stopping,
+	}
 	if c.isUnavailable == nil {
 		c.isUnavailable = func(error) bool { return false }
 	}
