@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -184,7 +185,24 @@ func (s *Service) verifyFactor(ctx context.Context, p *authz.Person, given answe
 		return nil, errCodeIncorrect
 	}
 	s.relay.Wake()
-	return s.reissue(ctx, p.SessionName, a, ground)
+	session, err := s.reissue(ctx, p.SessionName, a, ground)
+	if err != nil {
+		return nil, err
+	}
+	s.moveEnrollment(ctx, a, p.SessionName, session.GetName())
+	return session, nil
+}
+
+// moveEnrollment lets a set-up that was begun in a session go on in the one that
+// replaced it: the person was asked to verify the factor in the middle of it.
+// Should it fail, they begin the set-up again.
+func (s *Service) moveEnrollment(ctx context.Context, a agent, from, to string) {
+	_, err := s.store.db.Exec(ctx, `UPDATE enrollments SET begun_by = ? WHERE agent_id = ? AND begun_by = ?`,
+		begunBySession(to), a.id, begunBySession(from))
+	if err != nil {
+		s.log.WarnContext(ctx, "A set-up was not taken over into a new session",
+			slog.String("agent", a.name().String()), slog.Any("error", err))
+	}
 }
 
 // BeginEnrollment begins a set-up from the profile.

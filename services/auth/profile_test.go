@@ -255,6 +255,23 @@ func TestProfile_staleFactor_stepUp(t *testing.T) {
 	})
 }
 
+// Somebody who is asked for the old factor in the middle of setting up a new one
+// goes on with what they began.
+func TestProfileEnrollment_stepUpMeanwhile(t *testing.T) {
+	w := newSuite(t, testkit.SQLite(t)).world()
+	phone, done := w.enrolled()
+	m := w.me(done.GetSession())
+	next, id, err := m.begin()
+	require.NoError(t, err)
+	w.s.clock.advance(6 * time.Minute)
+	w.s.clock.atStep(0)
+	_, err = m.confirm(id, next.at(0))
+	requireStepUp(t, err)
+	require.NoError(t, m.verifyCode(phone.at(0)))
+	_, err = m.confirm(id, next.at(0))
+	require.NoError(t, err)
+}
+
 // Freshness that was proven in another session is not this one's.
 func TestProfile_freshElsewhere_stepUp(t *testing.T) {
 	w := newSuite(t, testkit.SQLite(t)).world()
