@@ -149,7 +149,9 @@ func TestEnforcement_nobodyIsLeftBelievingInIt(t *testing.T) {
 		}
 		s.sink.RefuseConnections(421)
 		s.publish(disabled("acme", 3))
-		require.Eventually(t, func() bool { return s.count(`SELECT count(*) FROM notices WHERE kind = 'ENFORCEMENT_LIFTED'`) == agents }, patient, often)
+		require.Eventually(t, func() bool {
+			return s.count(`SELECT count(*) FROM notices WHERE kind = 'ENFORCEMENT_LIFTED'`) == agents
+		}, patient, often)
 		s.publish(enabled("acme", 4, began.Add(time.Hour), week))
 		require.Eventually(t, func() bool { return s.inState(kindLifted, "SUPPRESSED") == agents }, patient, often)
 		e := disabled("acme", 5)
@@ -280,7 +282,9 @@ func TestEnforcement_whoEnrolledMeanwhileIsNotTold(t *testing.T) {
 				s.auth.change("acme", n, setUp)
 			}
 		}
-		require.Eventually(t, func() bool { return s.inState("FACTOR_ADDED", "QUEUED")+s.inState("FACTOR_ADDED", "RETRYING") == agents/3 }, patient, often)
+		require.Eventually(t, func() bool {
+			return s.inState("FACTOR_ADDED", "QUEUED")+s.inState("FACTOR_ADDED", "RETRYING") == agents/3
+		}, patient, often)
 		s.sink.RefuseConnections(0)
 		s.settled()
 		for n := range agents {

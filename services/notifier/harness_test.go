@@ -72,6 +72,8 @@ type suite struct {
 	sink      *mailsink.Server
 	config    notifier.Config
 	pool      smtppool.Config
+	// published is the place of the last event in the stream.
+	published uint64
 }
 
 func newSuite(t *testing.T, url string) *suite {
@@ -422,8 +424,9 @@ func eventOf(account string, version int64, payload proto.Message) events.Event 
 func (s *suite) publish(all ...events.Event) {
 	s.t.Helper()
 	for _, e := range all {
-		_, _, err := s.bus.Publish(s.t.Context(), e)
+		seq, _, err := s.bus.Publish(s.t.Context(), e)
 		require.NoError(s.t, err)
+		s.published = max(s.published, seq)
 	}
 }
 
@@ -431,16 +434,21 @@ func (s *suite) publish(all ...events.Event) {
 // waits.
 func (s *suite) settled() {
 	s.t.Helper()
+	s.settledWithin(patient)
+}
+
+func (s *suite) settledWithin(limit time.Duration) {
+	s.t.Helper()
 	var position events.Position
 	var waiting int
 	require.Eventually(s.t, func() bool {
 		var err error
-		if position, err = s.bus.ConsumerPosition(s.t.Context(), "notifier"); err != nil || !position.CaughtUp() {
+		if position, err = s.bus.ConsumerPosition(s.t.Context(), "notifier"); err != nil || position.AckFloor < s.published || !position.CaughtUp() {
 			return false
 		}
 		waiting = s.count(`SELECT (SELECT count(*) FROM notices WHERE due_time IS NOT NULL) + (SELECT count(*) FROM fan_outs WHERE due_time IS NOT NULL)`)
 		return waiting == 0
-	}, patient, 5*often)
+	}, limit, 5*often)
 }
 
 // count reads a number from the service's database.

@@ -68,7 +68,7 @@ func TestEnforcement_firstMailLeavesAtOnce(t *testing.T) {
 		s.settled()
 		s.auth.hire("globex", 2)
 		start := time.Now()
-		s.publish(enabled("globex", 2, began, week))
+		s.publish(enabled("globex", 2, began, 2*week))
 		got, err := s.sink.WaitFor(t.Context(), 4)
 		require.NoError(t, err)
 		// Far below the second after which a worker looks by itself.
