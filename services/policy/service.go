@@ -15,6 +15,7 @@ import (
 
 	policyv1 "github.com/twofold-auth/twofold/gen/twofold/policy/v1"
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
+	"github.com/twofold-auth/twofold/services/internal/audit"
 	"github.com/twofold-auth/twofold/services/internal/events"
 	"github.com/twofold-auth/twofold/services/internal/idempotency"
 	"github.com/twofold-auth/twofold/services/internal/outbox"
@@ -89,6 +90,7 @@ type Service struct {
 	server     *server
 	relay      *outbox.Relay
 	reconciler *reconciler
+	refusals   *audit.Refusals
 	log        *slog.Logger
 }
 
@@ -104,12 +106,17 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	refusals, err := newRefusals(deps)
+	if err != nil {
+		return nil, err
+	}
 	relay := outbox.New(deps.DB, deps.Bus, deps.Log, deps.Metrics)
 	st := &store{db: deps.DB}
 	return &Service{
-		db:    deps.DB,
-		relay: relay,
-		log:   deps.Log,
+		db:       deps.DB,
+		relay:    relay,
+		refusals: refusals,
+		log:      deps.Log,
 		server: &server{
 			cfg: cfg, store: st, relay: relay, sessions: deps.Sessions,
 			pageTokens: deps.PageTokens, log: deps.Log, metrics: m, now: deps.Now,
@@ -121,6 +128,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // Register makes the service's methods known to a server.
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	policyv1.RegisterPolicyServiceServer(r, s.server)
+	audit.Register(r, s.db)
+	s.refusals.Register(r)
 }
 
 // Run does the background work until ctx ends: it publishes events, tells a

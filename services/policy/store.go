@@ -10,6 +10,7 @@ import (
 
 	eventv1 "github.com/twofold-auth/twofold/gen/twofold/event/v1"
 	policyv1 "github.com/twofold-auth/twofold/gen/twofold/policy/v1"
+	"github.com/twofold-auth/twofold/services/internal/audit"
 	"github.com/twofold-auth/twofold/services/internal/enforcement"
 	"github.com/twofold-auth/twofold/services/internal/idempotency"
 	"github.com/twofold-auth/twofold/services/internal/outbox"
@@ -40,8 +41,9 @@ type revision struct {
 	previousRevokeTime time.Time
 }
 
-// store keeps policies in SQL. A change, its revision, its event and the memory
-// of its request are one transaction, which the store owns.
+// store keeps policies in SQL. A change, its revision, its event, its place in the
+// audit log and the memory of its request are one transaction, which the store
+// owns.
 type store struct {
 	db *sqldb.DB
 }
@@ -91,7 +93,10 @@ func (s *store) create(ctx context.Context, account string, settings enforcement
 			return err
 		}
 		p = first
-		return insertRevision(ctx, tx, revision{policy: first, actor: by})
+		if err := insertRevision(ctx, tx, revision{policy: first, actor: by}); err != nil {
+			return err
+		}
+		return audit.Append(ctx, tx, createdEntry(first, by))
 	})
 	return p, storeError("create policy", err)
 }
@@ -170,10 +175,15 @@ func saveChange(ctx context.Context, tx *sqldb.Tx, u update) (outcome, error) {
 		return outcome{}, err
 	}
 	event, told, err := eventOf(o, u.by)
-	if err != nil || !told {
+	if err != nil {
 		return o, err
 	}
-	return o, outbox.Append(ctx, tx, event)
+	if told {
+		if err := outbox.Append(ctx, tx, event); err != nil {
+			return o, err
+		}
+	}
+	return o, audit.Append(ctx, tx, updatedEntry(o, u.by))
 }
 
 func updatePolicy(ctx context.Context, tx *sqldb.Tx, o outcome) error {

@@ -36,8 +36,8 @@ type Entry struct {
 	Details map[string]string
 }
 
-// Append adds an event to the transaction of the change it tells of, as its last
-// statement: it waits for other transactions that change the account.
+// Append adds an event to the transaction of the change it tells of, after
+// everything else that may wait: it holds up whoever changes the account next.
 func Append(ctx context.Context, tx *sqldb.Tx, entry Entry) error {
 	if !resource.IsAccountID(entry.Account) || entry.Action == "" {
 		return errors.New("audit: an event needs an account and an action")

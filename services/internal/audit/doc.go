@@ -9,10 +9,9 @@
 //
 // # A change
 //
-// [Append] belongs to the transaction of the change, as its last statement: it
+// [Append] belongs to the transaction of the change, after every other lock: it
 // locks the head of the account's chain, so events of one account are committed
-// one after the other, and whoever waits there must hold nothing that the one in
-// front still needs. There is no event without its change and no change without
+// one after the other, and nobody waits there for somebody who waits for them. There is no event without its change and no change without
 // its event.
 //
 // # A refusal
