@@ -9,9 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pquerna/otp/totp"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -39,10 +37,6 @@ const (
 	// recovery is how long everything may take after the last kill: leases of
 	// killed workers have to run out.
 	recovery = 75 * time.Second
-
-	crowdPassword = "a password of the crowd"
-	// crowdHash is crowdPassword's, made with a low cost elsewhere.
-	crowdHash = "$2a$10$WnSwDglAkj4RgCUiK84Fa.R/ikOfRIKyOt7tkhG3i7fF4Swa33HNW"
 )
 
 // victim is a suite that is killed while it works.
@@ -99,6 +93,7 @@ func (v victim) survive(t *testing.T) {
 	enrolled := addresses[:3]
 	for _, email := range enrolled {
 		v.setUp(t, account, email)
+		require.Eventually(t, func() bool { return len(v.sink.To(email)) == 1 }, time.Minute, 20*time.Millisecond)
 	}
 	var tokens []string
 	for _, email := range addresses[crowd-5:] {
@@ -136,7 +131,7 @@ func (v victim) gather(t *testing.T, account string) (addresses []string) {
 	ctx := bearer(t.Context(), operatorToken)
 	_, err := authv1.NewAccountServiceClient(v.connect("auth")).CreateAccount(ctx, &authv1.CreateAccountRequest{
 		AccountId: account, DisplayName: "Crowd",
-		Owner: &authv1.CreateAccountRequest_Owner{Email: "owner@" + account + ".example", DisplayName: "Owner", Password: crowdPassword},
+		Owner: &authv1.CreateAccountRequest_Owner{Email: "owner@" + account + ".example", DisplayName: "Owner", Password: password},
 	})
 	require.NoError(t, err)
 	for len(addresses) < crowd {
@@ -145,7 +140,7 @@ func (v victim) gather(t *testing.T, account string) (addresses []string) {
 			email := fmt.Sprintf("agent-%04d@%s.example", len(addresses), account)
 			addresses = append(addresses, email)
 			request.Agents = append(request.Agents, &authv1.ImportAgentsRequest_Row{
-				Email: email, DisplayName: "Agent", PasswordHash: crowdHash,
+				Email: email, DisplayName: "Agent", PasswordHash: passwordHash,
 			})
 		}
 		response, err := authv1.NewAgentServiceClient(v.connect("auth")).ImportAgents(ctx, request)
@@ -155,33 +150,6 @@ func (v victim) gather(t *testing.T, account string) (addresses []string) {
 		}
 	}
 	return addresses
-}
-
-// signIn returns the token of a session without a second factor.
-func (v victim) signIn(t *testing.T, account, email string, kind sessionv1.Client_Kind) string {
-	t.Helper()
-	response, err := authv1.NewSignInServiceClient(v.connect("auth")).SignIn(t.Context(), &authv1.SignInRequest{
-		Account: account, Email: email, Password: crowdPassword, Client: kind, KeepMeLoggedIn: true,
-	})
-	require.NoError(t, err)
-	require.NotEmpty(t, response.GetSession().GetToken())
-	return response.GetSession().GetToken()
-}
-
-// setUp sets a second factor up from the profile.
-func (v victim) setUp(t *testing.T, account, email string) {
-	t.Helper()
-	ctx := bearer(t.Context(), v.signIn(t, account, email, sessionv1.Client_WEB))
-	profile := authv1.NewProfileServiceClient(v.connect("auth"))
-	begun, err := profile.BeginEnrollment(ctx, &authv1.BeginEnrollmentRequest{})
-	require.NoError(t, err)
-	code, err := totp.GenerateCode(begun.GetEnrollment().GetSecret(), time.Now())
-	require.NoError(t, err)
-	_, err = profile.ConfirmEnrollment(ctx, &authv1.ConfirmEnrollmentRequest{
-		EnrollmentId: begun.GetEnrollment().GetEnrollmentId(), Code: code,
-	})
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(v.sink.To(email)) == 1 }, time.Minute, 20*time.Millisecond)
 }
 
 // enforce switches enforcement on and returns when sessions end.
@@ -277,14 +245,4 @@ func (v victim) countMails(t *testing.T, account string, addresses, enrolled []s
 	}
 	require.Len(t, mails, len(addresses)-len(enrolled), "somebody was told who is not in the account")
 	t.Logf("%d agents told, %d of them twice", len(mails), twice)
-}
-
-// reasonOf returns the reason in an error of the suite, or "".
-func reasonOf(err error) string {
-	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "twofold" {
-			return info.GetReason()
-		}
-	}
-	return ""
 }
