@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -57,6 +58,7 @@ type suite struct {
 	config    auth.Config
 	hashing   password.Config
 	clock     *clock
+	log       slog.Handler
 }
 
 func newSuite(t *testing.T, url string) *suite {
@@ -71,7 +73,7 @@ func newSuite(t *testing.T, url string) *suite {
 	require.NoError(t, db.Migrate(t.Context(), auth.Migrations()))
 	return &suite{
 		t: t, url: url, db: db, nats: testkit.NATS(t), keys: keys, authority: authority,
-		policies: newFakePolicies(), sessions: newFakeSessions(), config: auth.DefaultConfig(), clock: &clock{},
+		policies: newFakePolicies(), sessions: newFakeSessions(), config: auth.DefaultConfig(), clock: &clock{}, log: slog.DiscardHandler,
 	}
 }
 
@@ -113,7 +115,7 @@ func (s *suite) start() *process {
 		Policies:  policyv1.NewPolicyServiceClient(s.dial(policyListener, "policy", "auth")),
 		Sessions:  sessionv1.NewSessionServiceClient(s.dial(sessionListener, "session", "auth")),
 		Passwords: password.New(s.hashing), Now: s.clock.Now,
-		Log: slog.New(slog.DiscardHandler), Metrics: metrics,
+		Log: slog.New(s.log), Metrics: metrics,
 	})
 	require.NoError(s.t, err)
 	p := &process{s: s, service: service, metrics: metrics}
@@ -144,7 +146,7 @@ func (s *suite) serve(name string, register func(grpc.ServiceRegistrar)) *bufcon
 	server, err := grpcx.NewServer(grpcx.ServerConfig{
 		Name: name, Register: []func(grpc.ServiceRegistrar){register}, TLS: mtls.PublicServerConfig(source),
 		VerifySession: s.sessions.verify, OperatorToken: operatorToken, IsUnavailable: sqldb.IsUnavailable,
-		StopTimeout: time.Second, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: time.Now,
+		StopTimeout: time.Second, Log: slog.New(s.log), Metrics: prometheus.NewRegistry(), Now: time.Now,
 	})
 	require.NoError(s.t, err)
 	listener := bufconn.Listen(1 << 20)
@@ -301,16 +303,21 @@ func (s *suite) stream() []jetstream.Msg {
 	return all
 }
 
-// published waits until the stream has n events, and returns them.
+// published waits until the stream has n events, the invitations of newcomers not
+// counted, and returns them.
 func (s *suite) published(n int) []jetstream.Msg {
 	s.t.Helper()
 	var all []jetstream.Msg
 	require.Eventually(s.t, func() bool {
-		all = s.stream()
+		all = slices.DeleteFunc(s.stream(), func(msg jetstream.Msg) bool { return isEvent(msg, &authv1.AgentInvited{}) })
 		return len(all) >= n
 	}, 20*time.Second, 20*time.Millisecond)
 	require.Len(s.t, all, n)
 	return all
+}
+
+func isEvent(msg jetstream.Msg, of proto.Message) bool {
+	return msg.Headers().Get("ce-type") == string(of.ProtoReflect().Descriptor().FullName())
 }
 
 // eventOf decodes an event of the stream.

@@ -2,7 +2,9 @@ package auth_test
 
 import (
 	"context"
+	"encoding/base32"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -458,6 +460,39 @@ func TestVerifySignIn_outages_unavailable(t *testing.T) {
 		_, err = w.verify(token, phone.at(1))
 		testkit.RequireError(t, err, codes.Unavailable, errs.ReasonDependencyUnavailable)
 	})
+}
+
+// Nor is it in the logs, whatever goes wrong.
+func TestSecrets_notInTheLogs(t *testing.T) {
+	s := newSuite(t, testkit.SQLite(t))
+	var logged lockedBuffer
+	s.log = slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})
+	w := s.world()
+	phone, done := w.enrolled()
+	const mistyped = "a password typed wrong"
+	require.Error(t, w.try("192.0.2.1", ownerEmail, mistyped))
+	token := w.challenge()
+	_, err := w.verify(token, phone.wrong())
+	requireIncorrect(t, err)
+	s.policies.switchOff(true)
+	require.Error(t, w.recover(token, done.GetRecoveryCodes()[0]))
+	s.policies.switchOff(false)
+	s.exec(`ALTER TABLE factor_failures RENAME TO elsewhere`)
+	_, err = w.verify(token, phone.at(0))
+	require.Error(t, err)
+	s.exec(`ALTER TABLE elsewhere RENAME TO factor_failures`)
+	s.exec(`UPDATE factors SET secret = ?`, []byte{1})
+	_, err = w.verify(token, phone.at(0))
+	require.Error(t, err)
+	require.NoError(t, w.recover(token, done.GetRecoveryCodes()[1]))
+
+	require.Contains(t, logged.String(), "VerifySignIn", "the log has what happened")
+	base32Secret := base32.StdEncoding.EncodeToString(phone.secret)
+	for i, secret := range append(done.GetRecoveryCodes(),
+		goodPassword, mistyped, token, base32Secret, string(phone.secret), phone.wrong(), done.GetSession().GetToken()) {
+		require.NotContains(t, logged.String(), secret, "secret %d", i)
+	}
+	require.NotContains(t, logged.String(), strings.ReplaceAll(done.GetRecoveryCodes()[1], "-", ""))
 }
 
 // Whatever opens something is not in the database as it is.
