@@ -79,7 +79,7 @@ func (c *courier) round(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("notifier: lease owner: %w", err)
 	}
-	batch, err := c.store.claim(ctx, owner.String(), maxClaim, c.lease)
+	batch, err := c.store.claim(ctx, owner.String(), c.lease)
 	if err != nil {
 		return 0, err
 	}

@@ -25,10 +25,10 @@ type claim struct {
 // lostAttempt is the last error of an attempt whose process ended in the middle.
 const lostAttempt = "Sending was interrupted; the mail server may have taken the mail."
 
-// claim takes up to limit due notices, the urgent ones first. A notice whose
+// claim takes up to maxClaim due notices, the urgent ones first. A notice whose
 // attempt was cut off, because its process ended or lost its lease, counts that
 // attempt as one that may have been delivered.
-func (s *store) claim(ctx context.Context, owner string, limit int, lease time.Duration) (claim, error) {
+func (s *store) claim(ctx context.Context, owner string, lease time.Duration) (claim, error) {
 	c := claim{owner: owner}
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		now, err := tx.Now(ctx)
@@ -38,7 +38,7 @@ func (s *store) claim(ctx context.Context, owner string, limit int, lease time.D
 		c.time, c.notices, c.lost = now, nil, nil
 		var ids []string
 		for _, p := range []priority{urgent, bulk} {
-			ids, err = appendDue(ctx, tx, ids, p, now, limit)
+			ids, err = appendDue(ctx, tx, ids, p, now)
 			if err != nil {
 				return err
 			}
@@ -46,7 +46,7 @@ func (s *store) claim(ctx context.Context, owner string, limit int, lease time.D
 		if len(ids) == 0 {
 			return nil
 		}
-		claimed, err := takeDue(ctx, tx, ids, owner, now, now.Add(lease), limit)
+		claimed, err := takeDue(ctx, tx, ids, owner, now, now.Add(lease))
 		if err != nil {
 			return err
 		}
@@ -62,12 +62,12 @@ func (s *store) claim(ctx context.Context, owner string, limit int, lease time.D
 	return c, storeError("claim notices", err)
 }
 
-func appendDue(ctx context.Context, tx *sqldb.Tx, ids []string, p priority, now time.Time, limit int) ([]string, error) {
-	if len(ids) >= limit {
+func appendDue(ctx context.Context, tx *sqldb.Tx, ids []string, p priority, now time.Time) ([]string, error) {
+	if len(ids) >= maxClaim {
 		return ids, nil
 	}
 	rows, err := tx.Query(ctx, `SELECT id FROM notices WHERE priority = ? AND due_time <= ?
-		ORDER BY due_time LIMIT ?`+tx.SkipLocked(), int(p), sqldb.Micros(now), limit-len(ids))
+		ORDER BY due_time LIMIT ?`+tx.SkipLocked(), int(p), sqldb.Micros(now), maxClaim-len(ids))
 	if err != nil {
 		return nil, err
 	}
@@ -82,9 +82,9 @@ func appendDue(ctx context.Context, tx *sqldb.Tx, ids []string, p priority, now 
 	return ids, rows.Err()
 }
 
-func takeDue(ctx context.Context, tx *sqldb.Tx, ids []string, owner string, now, until time.Time, limit int) ([]notice, error) {
+func takeDue(ctx context.Context, tx *sqldb.Tx, ids []string, owner string, now, until time.Time) ([]notice, error) {
 	at := sqldb.Micros(now)
-	args := append([]any{owner, sqldb.Micros(until), lostAttempt, at, at}, fill(ids, limit)...)
+	args := append([]any{owner, sqldb.Micros(until), lostAttempt, at, at}, fill(ids, maxClaim)...)
 	rows, err := tx.Query(ctx, `UPDATE notices SET
 			lease_owner        = CASE WHEN state = 'SENDING' AND ambiguous_attempts > 0 THEN '' ELSE ? END,
 			due_time           = CASE WHEN state = 'SENDING' AND ambiguous_attempts > 0 THEN NULL ELSE CAST(? AS BIGINT) END,
@@ -95,7 +95,7 @@ func takeDue(ctx context.Context, tx *sqldb.Tx, ids []string, owner string, now,
 			update_time        = CASE WHEN state = 'SENDING' THEN ? ELSE update_time END,
 			first_failure_time = CASE WHEN state = 'SENDING' AND first_failure_time = 0 THEN ? ELSE first_failure_time END,
 			state              = CASE WHEN state <> 'SENDING' THEN state WHEN ambiguous_attempts > 0 THEN 'UNKNOWN' ELSE 'RETRYING' END
-		WHERE id IN (`+sqldb.Placeholders(limit)+`) RETURNING `+noticeColumns, args...)
+		WHERE id IN (`+sqldb.Placeholders(maxClaim)+`) RETURNING `+noticeColumns, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -41,13 +41,13 @@ func TestStore_leaseRunsOut(t *testing.T) {
 		require.True(t, isNew)
 		for attempt, want := range []state{stateQueued, stateRetrying} {
 			owner := []string{"first", "second"}[attempt]
-			c, err := s.claim(ctx, owner, maxClaim, time.Minute)
+			c, err := s.claim(ctx, owner, time.Minute)
 			require.NoError(t, err)
 			require.Len(t, c.notices, 1)
 			n := c.notices[0]
 			require.Equal(t, want, n.state)
 			require.Equal(t, attempt, n.ambiguousAttempts)
-			again, err := s.claim(ctx, "other", maxClaim, time.Minute)
+			again, err := s.claim(ctx, "other", time.Minute)
 			require.NoError(t, err)
 			require.Empty(t, again.notices, "leased")
 			held, err := s.start(ctx, "other", n, time.Minute)
@@ -57,7 +57,7 @@ func TestStore_leaseRunsOut(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, held)
 		}
-		c, err := s.claim(ctx, "third", maxClaim, time.Minute)
+		c, err := s.claim(ctx, "third", time.Minute)
 		require.NoError(t, err)
 		require.Empty(t, c.notices)
 		require.Len(t, c.lost, 1)
