@@ -80,7 +80,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.handler = s.pages(s.api(rest), deps.Pages)
+	if s.handler, err = s.pages(s.api(rest), deps.Pages); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -285,17 +286,22 @@ func (s *suite) do(method, path, body string, headers ...string) reply {
 
 func (s *suite) send(method, path string, body io.Reader, headers ...string) reply {
 	s.t.Helper()
-	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, body)
-	require.NoError(s.t, err)
-	for i := 0; i < len(headers); i += 2 {
-		request.Header.Add(headers[i], headers[i+1])
-	}
-	response, err := http.DefaultTransport.RoundTrip(request)
+	response, err := http.DefaultTransport.RoundTrip(s.request(method, path, body, headers...))
 	require.NoError(s.t, err)
 	defer response.Body.Close() //nolint:errcheck // read to its end
 	content, err := io.ReadAll(response.Body)
 	require.NoError(s.t, err)
 	return reply{response, content}
+}
+
+func (s *suite) request(method, path string, body io.Reader, headers ...string) *http.Request {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, body)
+	require.NoError(s.t, err)
+	for pair := range slices.Chunk(headers, 2) {
+		request.Header.Add(pair[0], pair[1])
+	}
+	return request
 }
 
 // bearer is the header of somebody with a token.

@@ -157,7 +157,7 @@ func TestPatch_changesWhatTheBodyNames(t *testing.T) {
 func TestRouting_unknownRoutesAndMethods(t *testing.T) {
 	s := newSuite(t)
 	for _, path := range []string{
-		"/", "/v2/me", "/v1/", "/v1/nothing", "/v1/me/", "/V1/me", "/v1/accounts/acme/agents:nothing", "/v1/accounts/a%2Fb/agents/c/d",
+		"/v2/me", "/v1/", "/v1/nothing", "/v1/me/", "/V1/me", "/v1/accounts/acme/agents:nothing", "/v1/accounts/a%2Fb/agents/c/d",
 		"/twofold.auth.v1.ProfileService/GetMe", "/v1/accounts/acme%2Fagents%2Fx/mfaPolicy%2Frevisions",
 	} {
 		r := s.do(http.MethodGet, path, "", bearer("admin")...)

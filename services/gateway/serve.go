@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/twofold-auth/twofold/gen/openapi"
+	"github.com/twofold-auth/twofold/services/gateway/console"
 )
 
 const (
@@ -65,8 +66,8 @@ func (s *Service) server(ctx context.Context) *http.Server {
 }
 
 // pages returns everything that is served: the API, what programs ask of a server,
-// and further pages.
-func (s *Service) pages(api http.Handler, more map[string]http.Handler) http.Handler {
+// further pages and, unless one of them takes its place, the console.
+func (s *Service) pages(api http.Handler, more map[string]http.Handler) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", api)
 	mux.HandleFunc("GET /openapi.json", serveOpenAPI)
@@ -78,9 +79,15 @@ func (s *Service) pages(api http.Handler, more map[string]http.Handler) http.Han
 		mux.Handle(path, page)
 	}
 	if _, taken := more["/"]; !taken {
-		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.refuseAs(w, r, errNoRoute, http.StatusNotFound) })
+		page, err := console.New(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.refuseAs(w, r, errNoRoute, http.StatusNotFound)
+		}))
+		if err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+		mux.Handle("/", page)
 	}
-	return mux
+	return mux, nil
 }
 
 func serveOpenAPI(w http.ResponseWriter, r *http.Request) {

@@ -63,8 +63,7 @@ func TestStop_letsCallsFinish(t *testing.T) {
 		err    error
 	}
 	results := make(chan result, 1)
-	request := mustRequest(t, s.url+"/v1/me")
-	request.Header.Set("Authorization", "Bearer agent")
+	request := s.request(http.MethodGet, "/v1/me", nil, bearer("agent")...)
 	go func() {
 		response, err := http.DefaultTransport.RoundTrip(request)
 		if err != nil {

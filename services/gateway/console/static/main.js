@@ -1,0 +1,5 @@
+// Begins.
+
+import { start } from './router.js';
+
+start();

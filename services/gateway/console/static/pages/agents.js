@@ -1,0 +1,3 @@
+import { empty } from '../components/states.js';
+import { h } from '../dom.js';
+export default () => h('div', null, h('h1', null, 'agents'), empty('Not yet'));

@@ -1,0 +1,38 @@
+// Where a sign-in stands between its steps, so that a reload and the back button
+// find their way. What carries the sign-in itself is a cookie that only the gateway
+// reads.
+
+import { memory } from './identity.js';
+import { afterSignIn, go } from './router.js';
+
+/** `{step: 'code' | 'set-up', account, email, prompt, methods, expireTime}`, or null. */
+export const signInState = () => memory.read('signIn');
+
+export const forgetSignIn = () => memory.forget('signIn');
+
+/** Goes where the answer of POST /v1/signIn leads. */
+export function follow(answer, account, email) {
+  const next = afterSignIn();
+  memory.forget('ended');
+  if (answer.session) return arrive(next);
+  memory.keep('next', next);
+  const step = answer.challenge ? 'code' : 'set-up';
+  memory.keep('signIn', { step, account, email, ...(answer.challenge ?? answer.enrollmentRequired) });
+  return go(step === 'code' ? '/sign-in/code' : '/set-up');
+}
+
+/** The sign-in is done. */
+export function arrive(next = afterSignIn()) {
+  forgetSignIn();
+  memory.forget('next');
+  memory.forget('ended');
+  return go(next.startsWith('/set-up') ? '/' : next, { replace: true });
+}
+
+/** The sign-in is over before it was done: says so and starts again. */
+export function startAgain(reason = 'SIGN_IN_EXPIRED') {
+  const account = signInState()?.account;
+  forgetSignIn();
+  memory.keep('ended', reason);
+  return go(`/sign-in${account ? `?account=${encodeURIComponent(account)}` : ''}`, { replace: true });
+}
