@@ -67,10 +67,17 @@ func (s *accountServer) CreateAccount(
 		return nil, fmt.Errorf("auth: make the policy of %s: %w", req.GetAccountId(), err)
 	}
 	err = s.store.once(ctx, r, answer, func(ctx context.Context, tx *sqldb.Tx) error {
-		a, err := insertAccount(ctx, tx, account{id: req.GetAccountId(), displayName: displayName}, owner)
+		a, first, err := insertAccount(ctx, tx, account{id: req.GetAccountId(), displayName: displayName}, owner)
+		if err != nil {
+			return err
+		}
 		answer.Account = a.toProto()
-		return err
+		if err := inviteNewcomer(ctx, tx, authz.FromContext(ctx), first); err != nil {
+			return err
+		}
+		return recordAccount(ctx, tx, authz.FromContext(ctx), a)
 	})
+	s.relay.Wake()
 	return answer, err
 }
 
@@ -104,26 +111,26 @@ func checkAccountFree(ctx context.Context, q querier, id string) error {
 }
 
 // insertAccount makes an account with its owner.
-func insertAccount(ctx context.Context, tx *sqldb.Tx, a account, owner draft) (account, error) {
+func insertAccount(ctx context.Context, tx *sqldb.Tx, a account, owner draft) (account, agent, error) {
 	now, err := tx.Now(ctx)
 	if err != nil {
-		return account{}, err
+		return account{}, agent{}, err
 	}
 	a.ownerID, a.createTime = owner.id, now
 	res, err := tx.Exec(ctx, `INSERT INTO accounts (id, display_name, owner_id, create_time)
 		VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`, a.id, a.displayName, a.ownerID, sqldb.Micros(a.createTime))
 	if err != nil {
-		return account{}, storeError("insert an account", err)
+		return account{}, agent{}, storeError("insert an account", err)
 	}
 	inserted, err := res.RowsAffected()
 	if err != nil {
-		return account{}, storeError("insert an account", err)
+		return account{}, agent{}, storeError("insert an account", err)
 	}
 	if inserted == 0 {
-		return account{}, errAccountExists
+		return account{}, agent{}, errAccountExists
 	}
-	_, err = insertDrafts(ctx, tx, a.id, []draft{owner})
-	return a, err
+	made, err := insertDrafts(ctx, tx, a.id, []draft{owner})
+	return a, made[owner.id], err
 }
 
 func (a account) toProto() *authv1.Account {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -40,6 +41,8 @@ type agent struct {
 	version                int64
 	lastSignInTime         time.Time
 	createTime, updateTime time.Time
+	ssoTime                time.Time // of the last sign-in by SSO
+	ssoAMR                 string    // words joined by spaces
 }
 
 // facts is what the rule needs to know of the agent.
@@ -85,6 +88,9 @@ func (a agent) toProto(p enforcement.Policy) *authv1.Agent {
 		Version:        a.version,
 		Etag:           a.etag(),
 	}
+	if !a.ssoTime.IsZero() {
+		shown.LastSsoSignIn = &authv1.Agent_SsoSignIn{Time: timestamp(a.ssoTime), Amr: strings.Fields(a.ssoAMR)}
+	}
 	switch p.MFAState(a.facts()) {
 	case enforcement.SetUp:
 		shown.MfaState = authv1.Agent_SET_UP
@@ -109,19 +115,22 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 }
 
 const agentColumns = `id, account, email, email_key, display_name, name_key, role, state,
-	has_password, has_sso, has_factor, mfa_state_time, version, last_sign_in_time, create_time, update_time`
+	has_password, has_sso, has_factor, mfa_state_time, version, last_sign_in_time, create_time, update_time,
+	sso_time, sso_amr`
 
 // scanAgent reads agentColumns.
 func scanAgent(scan func(...any) error) (agent, error) {
 	var a agent
-	var mfaState, lastSignIn, created, updated int64
+	var mfaState, lastSignIn, created, updated, sso int64
 	err := scan(&a.id, &a.account, &a.email, &a.emailKey, &a.displayName, &a.nameKey, &a.role, &a.state,
-		&a.hasPassword, &a.hasSSO, &a.hasFactor, &mfaState, &a.version, &lastSignIn, &created, &updated)
+		&a.hasPassword, &a.hasSSO, &a.hasFactor, &mfaState, &a.version, &lastSignIn, &created, &updated,
+		&sso, &a.ssoAMR)
 	if err != nil {
 		return agent{}, err
 	}
 	a.mfaStateTime, a.lastSignInTime = sqldb.FromMicros(mfaState), sqldb.FromMicros(lastSignIn)
 	a.createTime, a.updateTime = sqldb.FromMicros(created), sqldb.FromMicros(updated)
+	a.ssoTime = sqldb.FromMicros(sso)
 	return a, nil
 }
 
@@ -131,6 +140,7 @@ func (a agent) columns() []any {
 		a.id, a.account, a.email, a.emailKey, a.displayName, a.nameKey, string(a.role), string(a.state),
 		a.hasPassword, a.hasSSO, a.hasFactor, sqldb.Micros(a.mfaStateTime), a.version,
 		sqldb.Micros(a.lastSignInTime), sqldb.Micros(a.createTime), sqldb.Micros(a.updateTime),
+		sqldb.Micros(a.ssoTime), a.ssoAMR,
 	}
 }
 

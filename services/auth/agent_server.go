@@ -59,8 +59,12 @@ func (s *agentServer) CreateAgent(
 			return errEmailTaken.WithField("email")
 		}
 		answer.Agent = a.toProto(newcomersPolicy())
-		return nil
+		if err := inviteNewcomer(ctx, tx, authz.FromContext(ctx), a); err != nil {
+			return err
+		}
+		return recordCreated(ctx, tx, authz.FromContext(ctx), a)
 	})
+	s.relay.Wake()
 	return answer, err
 }
 

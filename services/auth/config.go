@@ -17,15 +17,21 @@ type Config struct {
 	EnrollmentLifetime time.Duration
 	// FreshFactor is how long a verified factor counts as fresh in its session.
 	FreshFactor time.Duration
+	// InvitationLifetime and PasswordResetLifetime are how long the one-time link in
+	// such a mail is good after the mail was written.
+	InvitationLifetime    time.Duration
+	PasswordResetLifetime time.Duration
 }
 
 // DefaultConfig returns the lifetimes the documentation names.
 func DefaultConfig() Config {
 	return Config{
-		Issuer:             "Twofold",
-		SignInLifetime:     10 * time.Minute,
-		EnrollmentLifetime: 10 * time.Minute,
-		FreshFactor:        5 * time.Minute,
+		Issuer:                "Twofold",
+		SignInLifetime:        10 * time.Minute,
+		EnrollmentLifetime:    10 * time.Minute,
+		FreshFactor:           5 * time.Minute,
+		InvitationLifetime:    72 * time.Hour,
+		PasswordResetLifetime: 30 * time.Minute,
 	}
 }
 
@@ -37,6 +43,7 @@ func (c Config) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"SignInLifetime": c.SignInLifetime, "EnrollmentLifetime": c.EnrollmentLifetime, "FreshFactor": c.FreshFactor,
+		"InvitationLifetime": c.InvitationLifetime, "PasswordResetLifetime": c.PasswordResetLifetime,
 	} {
 		if d <= 0 {
 			problems = append(problems, fmt.Errorf("auth: %s must be positive, got %s", name, d))

@@ -28,6 +28,7 @@ func expiringTables() []expiring {
 		{table: "sign_ins", key: "id", time: "expire_time"},
 		{table: "enrollments", key: "agent_id", time: "expire_time"},
 		{table: "password_failures", key: "id", time: "update_time", after: passwordMemory},
+		{table: "reset_mails", key: "agent_id", time: "window_time", after: resetWindow},
 	}
 }
 

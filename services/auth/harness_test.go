@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -302,16 +303,21 @@ func (s *suite) stream() []jetstream.Msg {
 	return all
 }
 
-// published waits until the stream has n events, and returns them.
+// published waits until the stream has n events, the invitations of newcomers not
+// counted, and returns them.
 func (s *suite) published(n int) []jetstream.Msg {
 	s.t.Helper()
 	var all []jetstream.Msg
 	require.Eventually(s.t, func() bool {
-		all = s.stream()
+		all = slices.DeleteFunc(s.stream(), func(msg jetstream.Msg) bool { return isEvent(msg, &authv1.AgentInvited{}) })
 		return len(all) >= n
 	}, 20*time.Second, 20*time.Millisecond)
 	require.Len(s.t, all, n)
 	return all
+}
+
+func isEvent(msg jetstream.Msg, of proto.Message) bool {
+	return msg.Headers().Get("ce-type") == string(of.ProtoReflect().Descriptor().FullName())
 }
 
 // eventOf decodes an event of the stream.

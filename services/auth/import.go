@@ -56,7 +56,10 @@ func (s *agentServer) ImportAgents(
 			return err
 		}
 		answer.Results = plan.results(made)
-		return appendImported(ctx, tx, caller, account, plan, made, req.GetSendInvitations())
+		if err := appendImported(ctx, tx, caller, account, plan, made, req.GetSendInvitations()); err != nil {
+			return err
+		}
+		return recordImport(ctx, tx, caller, account, len(plan.rows), len(made), req.GetSendInvitations())
 	})
 	s.relay.Wake()
 	return answer, err
@@ -154,10 +157,14 @@ func appendImported(
 ) error {
 	imported := &authv1.AgentsImported{Account: account, SendInvitations: invite}
 	var at time.Time
+	var invited []string
 	for _, row := range plan.rows {
 		if a, ok := made[row.id]; ok && row.refusal == nil {
 			imported.Agents = append(imported.Agents, a.name().String())
 			at = a.createTime
+			if invite && a.state == stateInvited {
+				invited = append(invited, a.id)
+			}
 		}
 	}
 	if len(imported.GetAgents()) == 0 {
@@ -170,6 +177,9 @@ func appendImported(
 	// Imports do not supersede each other, so there is no version to compare.
 	event, err := newEvent(resource.Account(account), account, 0, at, imported)
 	if err != nil {
+		return err
+	}
+	if err := promiseLinks(ctx, tx, linkInvitation, event.ID, at, invited...); err != nil {
 		return err
 	}
 	return outbox.Append(ctx, tx, event)

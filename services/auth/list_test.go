@@ -120,6 +120,7 @@ func TestListsAndCounts_agreeWithTheRule(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
 		p := s.start()
 		p.account("acme")
+		s.exec(`DELETE FROM links`)
 		s.exec(`DELETE FROM agents`)
 		enforceTime := seedTime.Add(24 * time.Hour)
 		rows := s.seed(allFacts(enforceTime)...)
@@ -221,6 +222,7 @@ func TestListAgents_pagesInEveryOrder(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
 		p := s.start()
 		p.account("acme")
+		s.exec(`DELETE FROM links`)
 		s.exec(`DELETE FROM agents`)
 		var rows []row
 		for i := range 23 {
@@ -276,6 +278,7 @@ func TestListAgents_changesBetweenPages(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
 		p := s.start()
 		p.account("acme")
+		s.exec(`DELETE FROM links`)
 		s.exec(`DELETE FROM agents`)
 		s.seed(row{email: "b@example.com"}, row{email: "d@example.com"}, row{email: "f@example.com"})
 		req := &authv1.ListAgentsRequest{Parent: "accounts/acme", OrderBy: "email", PageSize: 2}

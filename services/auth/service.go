@@ -95,13 +95,14 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	authv1.RegisterProfileServiceServer(r, &profileServer{Service: s})
 }
 
-// Run does the work behind the calls until ctx ends: it publishes events and
-// removes what has expired.
+// Run does the work behind the calls until ctx ends: it publishes events,
+// removes what has expired, and looks at requests for new passwords.
 func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.relay.Run(ctx) })
 	g.Go(func() error { return idempotency.Clean(ctx, s.store.db, s.log) })
 	g.Go(func() error { return s.removeExpired(ctx) })
+	g.Go(func() error { return s.answerResets(ctx) })
 	return g.Wait()
 }
 

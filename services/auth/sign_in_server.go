@@ -57,7 +57,7 @@ func (s *signInServer) signIn(ctx context.Context, req *authv1.SignInRequest, g 
 			// Hashing takes long enough for things to change.
 			continue
 		}
-		resp, err := s.afterPassword(ctx, c.agent, client)
+		resp, err := s.afterFirstFactor(ctx, c.agent, enforcement.Password, client)
 		if refusal := errs.From(err); refusal == nil || refusal.Code() != codes.Aborted {
 			return resp, err
 		}
@@ -153,9 +153,11 @@ func (s *Service) upgradeHash(ctx context.Context, c credentials, typed string) 
 	return fresh
 }
 
-// afterPassword takes the step that the rule wants after a right password.
+// afterFirstFactor takes the step that the rule wants after a right first factor.
 // ABORTED means that what it stood on has changed.
-func (s *Service) afterPassword(ctx context.Context, a agent, client client) (*authv1.SignInResponse, error) {
+func (s *Service) afterFirstFactor(
+	ctx context.Context, a agent, first enforcement.FirstFactor, client client,
+) (*authv1.SignInResponse, error) {
 	ground, err := s.groundOf(ctx, a.account)
 	if err != nil {
 		return nil, err
@@ -165,10 +167,10 @@ func (s *Service) afterPassword(ctx context.Context, a agent, client client) (*a
 	} else if err != nil {
 		return nil, err
 	}
-	step := ground.policy.NextStep(a.facts(), enforcement.Password)
+	step := ground.policy.NextStep(a.facts(), first)
 	if step == enforcement.StepSession {
 		session, err := s.makeSession(ctx, newSession{
-			agent: a, level: sessionv1.Session_AAL1, firstFactor: sessionv1.Session_PASSWORD, client: client,
+			agent: a, level: sessionv1.Session_AAL1, firstFactor: firstFactorToProto(first), client: client,
 		}, ground)
 		if err != nil {
 			return nil, err
@@ -179,7 +181,7 @@ func (s *Service) afterPassword(ctx context.Context, a agent, client client) (*a
 	if step == enforcement.StepEnroll {
 		waitsFor = stepEnrollment
 	}
-	token, in, methods, err := s.openSignIn(ctx, a, waitsFor, client)
+	token, in, methods, err := s.openSignIn(ctx, a, waitsFor, first, client)
 	if err != nil {
 		return nil, err
 	}
@@ -195,13 +197,17 @@ func (s *Service) afterPassword(ctx context.Context, a agent, client client) (*a
 	}}, nil
 }
 
+func firstFactorToProto(first enforcement.FirstFactor) sessionv1.Session_FirstFactor {
+	return sessionv1.Session_FirstFactor(sessionv1.Session_FirstFactor_value[string(first)])
+}
+
 // errOvertaken asks to decide again; it stays inside the service.
 var errOvertaken = errs.New(codes.Aborted, errs.ReasonAgentVersionStale, "The agent changed during the sign-in.")
 
 // openSignIn keeps a sign-in that waits for a step, and returns its token and
 // what may answer it.
 func (s *Service) openSignIn(
-	ctx context.Context, decided agent, step signInStep, client client,
+	ctx context.Context, decided agent, step signInStep, first enforcement.FirstFactor, client client,
 ) (token string, in signIn, methods []authv1.Factor_Type, err error) {
 	token = newSignInToken()
 	err = s.store.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
@@ -231,7 +237,7 @@ func (s *Service) openSignIn(
 		}
 		in = signIn{
 			id: signInID(token), agentID: a.id, agentVersion: a.version, step: step,
-			firstFactor: sessionv1.Session_PASSWORD, client: client, expireTime: now.Add(s.cfg.SignInLifetime),
+			firstFactor: firstFactorToProto(first), client: client, expireTime: now.Add(s.cfg.SignInLifetime),
 		}
 		return insertSignIn(ctx, tx, in, now)
 	})

@@ -22,6 +22,8 @@ const (
 	ReasonSessionUnknown = "SESSION_UNKNOWN"
 	// UNAUTHENTICATED: the sign-in token is unknown, used up, replaced or too old; begin the sign-in again.
 	ReasonSignInExpired = "SIGN_IN_EXPIRED"
+	// UNAUTHENTICATED: the link of a mail is unknown, used, replaced or too old (never said which); ask for a new one.
+	ReasonLinkExpired = "LINK_EXPIRED"
 
 	// PERMISSION_DENIED: this kind of caller, or this role, may not call the method; ask an admin of the account.
 	ReasonCallerNotPermitted = "CALLER_NOT_PERMITTED"
@@ -77,6 +79,14 @@ const (
 	ReasonLastOwner = "LAST_OWNER"
 	// FAILED_PRECONDITION: nobody resets their own second factor; ask another admin, or the operator.
 	ReasonCannotResetSelf = "CANNOT_RESET_SELF"
+	// FAILED_PRECONDITION: nobody changes their own role or deactivates themselves; ask another admin, or the operator.
+	ReasonCannotChangeSelf = "CANNOT_CHANGE_SELF"
+	// FAILED_PRECONDITION: the agent has accepted an invitation already, or may not; there is none to send again.
+	ReasonAgentNotInvited = "AGENT_NOT_INVITED"
+	// FAILED_PRECONDITION: the agent is deactivated and cannot sign in; reactivate them first.
+	ReasonAgentDeactivated = "AGENT_DEACTIVATED"
+	// FAILED_PRECONDITION: the agent signs in without a password of the account, so there is none to change; change it at the identity provider.
+	ReasonPasswordNotSet = "PASSWORD_NOT_SET"
 	// FAILED_PRECONDITION: the set-up is unknown, replaced or too old; begin it again.
 	ReasonEnrollmentExpired = "ENROLLMENT_EXPIRED"
 	// UNAUTHENTICATED: the code is wrong, or was used before (never said which); wait for the next one.

@@ -34,7 +34,7 @@ type AccountServiceClient interface {
 	// Callers: the operator.
 	// Errors: ALREADY_EXISTS with ACCOUNT_EXISTS or REQUEST_ID_REUSED;
 	// INVALID_ARGUMENT with INVALID_FIELD, EMAIL_INVALID, PASSWORD_UNACCEPTABLE.
-	// Events: none.
+	// Events: AgentInvited, for an owner without a password.
 	CreateAccount(ctx context.Context, in *CreateAccountRequest, opts ...grpc.CallOption) (*CreateAccountResponse, error)
 	// An account.
 	//
@@ -83,7 +83,7 @@ type AccountServiceServer interface {
 	// Callers: the operator.
 	// Errors: ALREADY_EXISTS with ACCOUNT_EXISTS or REQUEST_ID_REUSED;
 	// INVALID_ARGUMENT with INVALID_FIELD, EMAIL_INVALID, PASSWORD_UNACCEPTABLE.
-	// Events: none.
+	// Events: AgentInvited, for an owner without a password.
 	CreateAccount(context.Context, *CreateAccountRequest) (*CreateAccountResponse, error)
 	// An account.
 	//

@@ -349,7 +349,10 @@ type Agent struct {
 	// deactivation; sessions made below a raised version end.
 	Version int64 `protobuf:"varint,11,opt,name=version,proto3" json:"version,omitempty"`
 	// Changes with every change (AIP-154).
-	Etag          string `protobuf:"bytes,12,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,12,opt,name=etag,proto3" json:"etag,omitempty"`
+	// The last first factor that an identity provider vouched for; absent before
+	// the first one.
+	LastSsoSignIn *Agent_SsoSignIn `protobuf:"bytes,13,opt,name=last_sso_sign_in,json=lastSsoSignIn,proto3" json:"last_sso_sign_in,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,6 +469,13 @@ func (x *Agent) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *Agent) GetLastSsoSignIn() *Agent_SsoSignIn {
+	if x != nil {
+		return x.LastSsoSignIn
+	}
+	return nil
 }
 
 // Factor is something an agent proves to have besides the password.
@@ -689,6 +699,62 @@ func (x *Enrollment) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// A sign-in through the customer's identity provider.
+type Agent_SsoSignIn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// How the identity provider said it had authenticated the person (RFC 8176,
+	// such as `pwd` and `otp`). It is for people to read; nothing is decided on it.
+	Amr           []string `protobuf:"bytes,2,rep,name=amr,proto3" json:"amr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Agent_SsoSignIn) Reset() {
+	*x = Agent_SsoSignIn{}
+	mi := &file_twofold_auth_v1_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Agent_SsoSignIn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Agent_SsoSignIn) ProtoMessage() {}
+
+func (x *Agent_SsoSignIn) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Agent_SsoSignIn.ProtoReflect.Descriptor instead.
+func (*Agent_SsoSignIn) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_proto_rawDescGZIP(), []int{1, 0}
+}
+
+func (x *Agent_SsoSignIn) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Agent_SsoSignIn) GetAmr() []string {
+	if x != nil {
+		return x.Amr
+	}
+	return nil
+}
+
 var File_twofold_auth_v1_agent_proto protoreflect.FileDescriptor
 
 const file_twofold_auth_v1_agent_proto_rawDesc = "" +
@@ -699,7 +765,7 @@ const file_twofold_auth_v1_agent_proto_rawDesc = "" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x14\n" +
-	"\x05owner\x18\x04 \x01(\tR\x05owner\"\xf9\x05\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"\x93\a\n" +
 	"\x05Agent\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12!\n" +
@@ -714,7 +780,11 @@ const file_twofold_auth_v1_agent_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x18\n" +
 	"\aversion\x18\v \x01(\x03R\aversion\x12\x12\n" +
-	"\x04etag\x18\f \x01(\tR\x04etag\"=\n" +
+	"\x04etag\x18\f \x01(\tR\x04etag\x12I\n" +
+	"\x10last_sso_sign_in\x18\r \x01(\v2 .twofold.auth.v1.Agent.SsoSignInR\rlastSsoSignIn\x1aM\n" +
+	"\tSsoSignIn\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x10\n" +
+	"\x03amr\x18\x02 \x03(\tR\x03amr\"=\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05AGENT\x10\x01\x12\t\n" +
@@ -772,7 +842,7 @@ func file_twofold_auth_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_twofold_auth_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_twofold_auth_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_twofold_auth_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_twofold_auth_v1_agent_proto_goTypes = []any{
 	(Agent_Role)(0),               // 0: twofold.auth.v1.Agent.Role
 	(Agent_State)(0),              // 1: twofold.auth.v1.Agent.State
@@ -783,25 +853,28 @@ var file_twofold_auth_v1_agent_proto_goTypes = []any{
 	(*Factor)(nil),                // 6: twofold.auth.v1.Factor
 	(*Prompt)(nil),                // 7: twofold.auth.v1.Prompt
 	(*Enrollment)(nil),            // 8: twofold.auth.v1.Enrollment
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*Agent_SsoSignIn)(nil),       // 9: twofold.auth.v1.Agent.SsoSignIn
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_twofold_auth_v1_agent_proto_depIdxs = []int32{
-	9,  // 0: twofold.auth.v1.Account.create_time:type_name -> google.protobuf.Timestamp
+	10, // 0: twofold.auth.v1.Account.create_time:type_name -> google.protobuf.Timestamp
 	0,  // 1: twofold.auth.v1.Agent.role:type_name -> twofold.auth.v1.Agent.Role
 	1,  // 2: twofold.auth.v1.Agent.state:type_name -> twofold.auth.v1.Agent.State
 	2,  // 3: twofold.auth.v1.Agent.mfa_state:type_name -> twofold.auth.v1.Agent.MfaState
-	9,  // 4: twofold.auth.v1.Agent.mfa_state_time:type_name -> google.protobuf.Timestamp
-	9,  // 5: twofold.auth.v1.Agent.last_sign_in_time:type_name -> google.protobuf.Timestamp
-	9,  // 6: twofold.auth.v1.Agent.create_time:type_name -> google.protobuf.Timestamp
-	3,  // 7: twofold.auth.v1.Factor.type:type_name -> twofold.auth.v1.Factor.Type
-	9,  // 8: twofold.auth.v1.Factor.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 9: twofold.auth.v1.Factor.last_use_time:type_name -> google.protobuf.Timestamp
-	9,  // 10: twofold.auth.v1.Enrollment.expire_time:type_name -> google.protobuf.Timestamp
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	10, // 4: twofold.auth.v1.Agent.mfa_state_time:type_name -> google.protobuf.Timestamp
+	10, // 5: twofold.auth.v1.Agent.last_sign_in_time:type_name -> google.protobuf.Timestamp
+	10, // 6: twofold.auth.v1.Agent.create_time:type_name -> google.protobuf.Timestamp
+	9,  // 7: twofold.auth.v1.Agent.last_sso_sign_in:type_name -> twofold.auth.v1.Agent.SsoSignIn
+	3,  // 8: twofold.auth.v1.Factor.type:type_name -> twofold.auth.v1.Factor.Type
+	10, // 9: twofold.auth.v1.Factor.create_time:type_name -> google.protobuf.Timestamp
+	10, // 10: twofold.auth.v1.Factor.last_use_time:type_name -> google.protobuf.Timestamp
+	10, // 11: twofold.auth.v1.Enrollment.expire_time:type_name -> google.protobuf.Timestamp
+	10, // 12: twofold.auth.v1.Agent.SsoSignIn.time:type_name -> google.protobuf.Timestamp
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_twofold_auth_v1_agent_proto_init() }
@@ -815,7 +888,7 @@ func file_twofold_auth_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_twofold_auth_v1_agent_proto_rawDesc), len(file_twofold_auth_v1_agent_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,6 +12,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -24,6 +25,59 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// What a link is for.
+type IssueLinkRequest_Purpose int32
+
+const (
+	// Not said.
+	IssueLinkRequest_PURPOSE_UNSPECIFIED IssueLinkRequest_Purpose = 0
+	// To accept an invitation.
+	IssueLinkRequest_INVITATION IssueLinkRequest_Purpose = 1
+	// To choose a new password.
+	IssueLinkRequest_PASSWORD_RESET IssueLinkRequest_Purpose = 2
+)
+
+// Enum value maps for IssueLinkRequest_Purpose.
+var (
+	IssueLinkRequest_Purpose_name = map[int32]string{
+		0: "PURPOSE_UNSPECIFIED",
+		1: "INVITATION",
+		2: "PASSWORD_RESET",
+	}
+	IssueLinkRequest_Purpose_value = map[string]int32{
+		"PURPOSE_UNSPECIFIED": 0,
+		"INVITATION":          1,
+		"PASSWORD_RESET":      2,
+	}
+)
+
+func (x IssueLinkRequest_Purpose) Enum() *IssueLinkRequest_Purpose {
+	p := new(IssueLinkRequest_Purpose)
+	*p = x
+	return p
+}
+
+func (x IssueLinkRequest_Purpose) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (IssueLinkRequest_Purpose) Descriptor() protoreflect.EnumDescriptor {
+	return file_twofold_auth_v1_agent_service_proto_enumTypes[0].Descriptor()
+}
+
+func (IssueLinkRequest_Purpose) Type() protoreflect.EnumType {
+	return &file_twofold_auth_v1_agent_service_proto_enumTypes[0]
+}
+
+func (x IssueLinkRequest_Purpose) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use IssueLinkRequest_Purpose.Descriptor instead.
+func (IssueLinkRequest_Purpose) EnumDescriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{14, 0}
+}
 
 // A request to make an agent.
 type CreateAgentRequest struct {
@@ -281,6 +335,596 @@ func (x *ImportAgentsResponse) GetResults() []*ImportAgentsResponse_Result {
 	return nil
 }
 
+// One batch of a long import.
+type StreamImportAgentsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As ImportAgents takes it.
+	Batch         *ImportAgentsRequest `protobuf:"bytes,1,opt,name=batch,proto3" json:"batch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamImportAgentsRequest) Reset() {
+	*x = StreamImportAgentsRequest{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamImportAgentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamImportAgentsRequest) ProtoMessage() {}
+
+func (x *StreamImportAgentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamImportAgentsRequest.ProtoReflect.Descriptor instead.
+func (*StreamImportAgentsRequest) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *StreamImportAgentsRequest) GetBatch() *ImportAgentsRequest {
+	if x != nil {
+		return x.Batch
+	}
+	return nil
+}
+
+// What became of one batch.
+type StreamImportAgentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the batch's rows.
+	Results       []*ImportAgentsResponse_Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamImportAgentsResponse) Reset() {
+	*x = StreamImportAgentsResponse{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamImportAgentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamImportAgentsResponse) ProtoMessage() {}
+
+func (x *StreamImportAgentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamImportAgentsResponse.ProtoReflect.Descriptor instead.
+func (*StreamImportAgentsResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *StreamImportAgentsResponse) GetResults() []*ImportAgentsResponse_Result {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// A request to change an agent.
+type UpdateAgentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent; `name` says which, and `etag`, if given, that it is still as it
+	// was read. Fields the suite sets are ignored.
+	Agent *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// Which of `role`, `display_name` and `email` to change. Over REST it is
+	// derived from the fields the body has.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateAgentRequest) Reset() {
+	*x = UpdateAgentRequest{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateAgentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateAgentRequest) ProtoMessage() {}
+
+func (x *UpdateAgentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateAgentRequest.ProtoReflect.Descriptor instead.
+func (*UpdateAgentRequest) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UpdateAgentRequest) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+func (x *UpdateAgentRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// The changed agent.
+type UpdateAgentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateAgentResponse) Reset() {
+	*x = UpdateAgentResponse{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateAgentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateAgentResponse) ProtoMessage() {}
+
+func (x *UpdateAgentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateAgentResponse.ProtoReflect.Descriptor instead.
+func (*UpdateAgentResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateAgentResponse) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+// A request to keep an agent out.
+type DeactivateAgentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `accounts/{account}/agents/{agent}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeactivateAgentRequest) Reset() {
+	*x = DeactivateAgentRequest{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeactivateAgentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeactivateAgentRequest) ProtoMessage() {}
+
+func (x *DeactivateAgentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeactivateAgentRequest.ProtoReflect.Descriptor instead.
+func (*DeactivateAgentRequest) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeactivateAgentRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// The agent, deactivated.
+type DeactivateAgentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeactivateAgentResponse) Reset() {
+	*x = DeactivateAgentResponse{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeactivateAgentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeactivateAgentResponse) ProtoMessage() {}
+
+func (x *DeactivateAgentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeactivateAgentResponse.ProtoReflect.Descriptor instead.
+func (*DeactivateAgentResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DeactivateAgentResponse) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+// A request to let an agent sign in again.
+type ReactivateAgentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `accounts/{account}/agents/{agent}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReactivateAgentRequest) Reset() {
+	*x = ReactivateAgentRequest{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReactivateAgentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReactivateAgentRequest) ProtoMessage() {}
+
+func (x *ReactivateAgentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReactivateAgentRequest.ProtoReflect.Descriptor instead.
+func (*ReactivateAgentRequest) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReactivateAgentRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// The agent, active or invited.
+type ReactivateAgentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReactivateAgentResponse) Reset() {
+	*x = ReactivateAgentResponse{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReactivateAgentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReactivateAgentResponse) ProtoMessage() {}
+
+func (x *ReactivateAgentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReactivateAgentResponse.ProtoReflect.Descriptor instead.
+func (*ReactivateAgentResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReactivateAgentResponse) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+// A request to invite an agent again.
+type ResendInvitationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `accounts/{account}/agents/{agent}`.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResendInvitationRequest) Reset() {
+	*x = ResendInvitationRequest{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResendInvitationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResendInvitationRequest) ProtoMessage() {}
+
+func (x *ResendInvitationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResendInvitationRequest.ProtoReflect.Descriptor instead.
+func (*ResendInvitationRequest) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ResendInvitationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// The agent, invited again.
+type ResendInvitationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResendInvitationResponse) Reset() {
+	*x = ResendInvitationResponse{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResendInvitationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResendInvitationResponse) ProtoMessage() {}
+
+func (x *ResendInvitationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResendInvitationResponse.ProtoReflect.Descriptor instead.
+func (*ResendInvitationResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ResendInvitationResponse) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+// A request for the token of a mail.
+type IssueLinkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `accounts/{account}/agents/{agent}`.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// What the link is for.
+	Purpose IssueLinkRequest_Purpose `protobuf:"varint,2,opt,name=purpose,proto3,enum=twofold.auth.v1.IssueLinkRequest_Purpose" json:"purpose,omitempty"`
+	// The id of the event that asked for the mail.
+	EventId       string `protobuf:"bytes,3,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueLinkRequest) Reset() {
+	*x = IssueLinkRequest{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueLinkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueLinkRequest) ProtoMessage() {}
+
+func (x *IssueLinkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueLinkRequest.ProtoReflect.Descriptor instead.
+func (*IssueLinkRequest) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *IssueLinkRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *IssueLinkRequest) GetPurpose() IssueLinkRequest_Purpose {
+	if x != nil {
+		return x.Purpose
+	}
+	return IssueLinkRequest_PURPOSE_UNSPECIFIED
+}
+
+func (x *IssueLinkRequest) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+// The token of a mail.
+type IssueLinkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token; it goes into the mail and nowhere else.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// Until when it is good.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueLinkResponse) Reset() {
+	*x = IssueLinkResponse{}
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueLinkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueLinkResponse) ProtoMessage() {}
+
+func (x *IssueLinkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueLinkResponse.ProtoReflect.Descriptor instead.
+func (*IssueLinkResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *IssueLinkResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *IssueLinkResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 // A request for an agent.
 type GetAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -292,7 +936,7 @@ type GetAgentRequest struct {
 
 func (x *GetAgentRequest) Reset() {
 	*x = GetAgentRequest{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[4]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -304,7 +948,7 @@ func (x *GetAgentRequest) String() string {
 func (*GetAgentRequest) ProtoMessage() {}
 
 func (x *GetAgentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[4]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -317,7 +961,7 @@ func (x *GetAgentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgentRequest.ProtoReflect.Descriptor instead.
 func (*GetAgentRequest) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{4}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetAgentRequest) GetName() string {
@@ -338,7 +982,7 @@ type GetAgentResponse struct {
 
 func (x *GetAgentResponse) Reset() {
 	*x = GetAgentResponse{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[5]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +994,7 @@ func (x *GetAgentResponse) String() string {
 func (*GetAgentResponse) ProtoMessage() {}
 
 func (x *GetAgentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[5]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +1007,7 @@ func (x *GetAgentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgentResponse.ProtoReflect.Descriptor instead.
 func (*GetAgentResponse) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{5}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetAgentResponse) GetAgent() *Agent {
@@ -395,7 +1039,7 @@ type ListAgentsRequest struct {
 
 func (x *ListAgentsRequest) Reset() {
 	*x = ListAgentsRequest{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[6]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +1051,7 @@ func (x *ListAgentsRequest) String() string {
 func (*ListAgentsRequest) ProtoMessage() {}
 
 func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[6]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +1064,7 @@ func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{6}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListAgentsRequest) GetParent() string {
@@ -480,7 +1124,7 @@ type ListAgentsResponse struct {
 
 func (x *ListAgentsResponse) Reset() {
 	*x = ListAgentsResponse{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[7]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -492,7 +1136,7 @@ func (x *ListAgentsResponse) String() string {
 func (*ListAgentsResponse) ProtoMessage() {}
 
 func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[7]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +1149,7 @@ func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{7}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListAgentsResponse) GetAgents() []*Agent {
@@ -544,7 +1188,7 @@ type ResetMfaRequest struct {
 
 func (x *ResetMfaRequest) Reset() {
 	*x = ResetMfaRequest{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[8]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +1200,7 @@ func (x *ResetMfaRequest) String() string {
 func (*ResetMfaRequest) ProtoMessage() {}
 
 func (x *ResetMfaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[8]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +1213,7 @@ func (x *ResetMfaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetMfaRequest.ProtoReflect.Descriptor instead.
 func (*ResetMfaRequest) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{8}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResetMfaRequest) GetName() string {
@@ -604,7 +1248,7 @@ type ResetMfaResponse struct {
 
 func (x *ResetMfaResponse) Reset() {
 	*x = ResetMfaResponse{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[9]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +1260,7 @@ func (x *ResetMfaResponse) String() string {
 func (*ResetMfaResponse) ProtoMessage() {}
 
 func (x *ResetMfaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[9]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +1273,7 @@ func (x *ResetMfaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetMfaResponse.ProtoReflect.Descriptor instead.
 func (*ResetMfaResponse) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{9}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResetMfaResponse) GetAgent() *Agent {
@@ -650,7 +1294,7 @@ type BatchGetAgentsRequest struct {
 
 func (x *BatchGetAgentsRequest) Reset() {
 	*x = BatchGetAgentsRequest{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[10]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +1306,7 @@ func (x *BatchGetAgentsRequest) String() string {
 func (*BatchGetAgentsRequest) ProtoMessage() {}
 
 func (x *BatchGetAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[10]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +1319,7 @@ func (x *BatchGetAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetAgentsRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{10}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BatchGetAgentsRequest) GetNames() []string {
@@ -696,7 +1340,7 @@ type BatchGetAgentsResponse struct {
 
 func (x *BatchGetAgentsResponse) Reset() {
 	*x = BatchGetAgentsResponse{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[11]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +1352,7 @@ func (x *BatchGetAgentsResponse) String() string {
 func (*BatchGetAgentsResponse) ProtoMessage() {}
 
 func (x *BatchGetAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[11]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +1365,7 @@ func (x *BatchGetAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetAgentsResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{11}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BatchGetAgentsResponse) GetAgents() []*Agent {
@@ -750,7 +1394,7 @@ type ListAgentsToNotifyRequest struct {
 
 func (x *ListAgentsToNotifyRequest) Reset() {
 	*x = ListAgentsToNotifyRequest{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[12]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +1406,7 @@ func (x *ListAgentsToNotifyRequest) String() string {
 func (*ListAgentsToNotifyRequest) ProtoMessage() {}
 
 func (x *ListAgentsToNotifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[12]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +1419,7 @@ func (x *ListAgentsToNotifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsToNotifyRequest.ProtoReflect.Descriptor instead.
 func (*ListAgentsToNotifyRequest) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{12}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListAgentsToNotifyRequest) GetAccount() string {
@@ -824,7 +1468,7 @@ type ListAgentsToNotifyResponse struct {
 
 func (x *ListAgentsToNotifyResponse) Reset() {
 	*x = ListAgentsToNotifyResponse{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[13]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +1480,7 @@ func (x *ListAgentsToNotifyResponse) String() string {
 func (*ListAgentsToNotifyResponse) ProtoMessage() {}
 
 func (x *ListAgentsToNotifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[13]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +1493,7 @@ func (x *ListAgentsToNotifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsToNotifyResponse.ProtoReflect.Descriptor instead.
 func (*ListAgentsToNotifyResponse) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{13}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListAgentsToNotifyResponse) GetRecipients() []*ListAgentsToNotifyResponse_Recipient {
@@ -872,7 +1516,7 @@ type CountAgentsRequest struct {
 
 func (x *CountAgentsRequest) Reset() {
 	*x = CountAgentsRequest{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[14]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +1528,7 @@ func (x *CountAgentsRequest) String() string {
 func (*CountAgentsRequest) ProtoMessage() {}
 
 func (x *CountAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[14]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +1541,7 @@ func (x *CountAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountAgentsRequest.ProtoReflect.Descriptor instead.
 func (*CountAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{14}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CountAgentsRequest) GetAccount() string {
@@ -930,7 +1574,7 @@ type CountAgentsResponse struct {
 
 func (x *CountAgentsResponse) Reset() {
 	*x = CountAgentsResponse{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[15]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1586,7 @@ func (x *CountAgentsResponse) String() string {
 func (*CountAgentsResponse) ProtoMessage() {}
 
 func (x *CountAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[15]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1599,7 @@ func (x *CountAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountAgentsResponse.ProtoReflect.Descriptor instead.
 func (*CountAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{15}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CountAgentsResponse) GetCovered() int64 {
@@ -999,7 +1643,7 @@ type ImportAgentsRequest_Row struct {
 
 func (x *ImportAgentsRequest_Row) Reset() {
 	*x = ImportAgentsRequest_Row{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[16]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1011,7 +1655,7 @@ func (x *ImportAgentsRequest_Row) String() string {
 func (*ImportAgentsRequest_Row) ProtoMessage() {}
 
 func (x *ImportAgentsRequest_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[16]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1722,7 @@ type ImportAgentsResponse_Result struct {
 
 func (x *ImportAgentsResponse_Result) Reset() {
 	*x = ImportAgentsResponse_Result{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[17]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1734,7 @@ func (x *ImportAgentsResponse_Result) String() string {
 func (*ImportAgentsResponse_Result) ProtoMessage() {}
 
 func (x *ImportAgentsResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[17]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1806,7 @@ type ImportAgentsResponse_RowError struct {
 
 func (x *ImportAgentsResponse_RowError) Reset() {
 	*x = ImportAgentsResponse_RowError{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[18]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1818,7 @@ func (x *ImportAgentsResponse_RowError) String() string {
 func (*ImportAgentsResponse_RowError) ProtoMessage() {}
 
 func (x *ImportAgentsResponse_RowError) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[18]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1863,7 @@ type ListAgentsToNotifyResponse_Recipient struct {
 
 func (x *ListAgentsToNotifyResponse_Recipient) Reset() {
 	*x = ListAgentsToNotifyResponse_Recipient{}
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[19]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1875,7 @@ func (x *ListAgentsToNotifyResponse_Recipient) String() string {
 func (*ListAgentsToNotifyResponse_Recipient) ProtoMessage() {}
 
 func (x *ListAgentsToNotifyResponse_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[19]
+	mi := &file_twofold_auth_v1_agent_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1888,7 @@ func (x *ListAgentsToNotifyResponse_Recipient) ProtoReflect() protoreflect.Messa
 
 // Deprecated: Use ListAgentsToNotifyResponse_Recipient.ProtoReflect.Descriptor instead.
 func (*ListAgentsToNotifyResponse_Recipient) Descriptor() ([]byte, []int) {
-	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{13, 0}
+	return file_twofold_auth_v1_agent_service_proto_rawDescGZIP(), []int{25, 0}
 }
 
 func (x *ListAgentsToNotifyResponse_Recipient) GetAgent() string {
@@ -1272,7 +1916,7 @@ var File_twofold_auth_v1_agent_service_proto protoreflect.FileDescriptor
 
 const file_twofold_auth_v1_agent_service_proto_rawDesc = "" +
 	"\n" +
-	"#twofold/auth/v1/agent_service.proto\x12\x0ftwofold.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btwofold/auth/v1/agent.proto\x1a\x1dtwofold/authz/v1/access.proto\"\x90\x02\n" +
+	"#twofold/auth/v1/agent_service.proto\x12\x0ftwofold.auth.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btwofold/auth/v1/agent.proto\x1a\x1dtwofold/authz/v1/access.proto\"\x90\x02\n" +
 	"\x12CreateAgentRequest\x12 \n" +
 	"\x06parent\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x06parent\x12 \n" +
 	"\x05email\x18\x02 \x01(\tB\n" +
@@ -1305,7 +1949,43 @@ const file_twofold_auth_v1_agent_service_proto_rawDesc = "" +
 	"\aoutcome\x1a<\n" +
 	"\bRowError\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"/\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"_\n" +
+	"\x19StreamImportAgentsRequest\x12B\n" +
+	"\x05batch\x18\x01 \x01(\v2$.twofold.auth.v1.ImportAgentsRequestB\x06\xbaH\x03\xc8\x01\x01R\x05batch\"d\n" +
+	"\x1aStreamImportAgentsResponse\x12F\n" +
+	"\aresults\x18\x01 \x03(\v2,.twofold.auth.v1.ImportAgentsResponse.ResultR\aresults\"\x87\x01\n" +
+	"\x12UpdateAgentRequest\x124\n" +
+	"\x05agent\x18\x01 \x01(\v2\x16.twofold.auth.v1.AgentB\x06\xbaH\x03\xc8\x01\x01R\x05agent\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"C\n" +
+	"\x13UpdateAgentResponse\x12,\n" +
+	"\x05agent\x18\x01 \x01(\v2\x16.twofold.auth.v1.AgentR\x05agent\"6\n" +
+	"\x16DeactivateAgentRequest\x12\x1c\n" +
+	"\x04name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\"G\n" +
+	"\x17DeactivateAgentResponse\x12,\n" +
+	"\x05agent\x18\x01 \x01(\v2\x16.twofold.auth.v1.AgentR\x05agent\"6\n" +
+	"\x16ReactivateAgentRequest\x12\x1c\n" +
+	"\x04name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\"G\n" +
+	"\x17ReactivateAgentResponse\x12,\n" +
+	"\x05agent\x18\x01 \x01(\v2\x16.twofold.auth.v1.AgentR\x05agent\"7\n" +
+	"\x17ResendInvitationRequest\x12\x1c\n" +
+	"\x04name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\"H\n" +
+	"\x18ResendInvitationResponse\x12,\n" +
+	"\x05agent\x18\x01 \x01(\v2\x16.twofold.auth.v1.AgentR\x05agent\"\xf1\x01\n" +
+	"\x10IssueLinkRequest\x12\x1e\n" +
+	"\x05agent\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x05agent\x12O\n" +
+	"\apurpose\x18\x02 \x01(\x0e2).twofold.auth.v1.IssueLinkRequest.PurposeB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\apurpose\x12$\n" +
+	"\bevent_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\aeventId\"F\n" +
+	"\aPurpose\x12\x17\n" +
+	"\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"INVITATION\x10\x01\x12\x12\n" +
+	"\x0ePASSWORD_RESET\x10\x02\"f\n" +
+	"\x11IssueLinkResponse\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"/\n" +
 	"\x0fGetAgentRequest\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\"@\n" +
 	"\x10GetAgentResponse\x12,\n" +
@@ -1358,12 +2038,22 @@ const file_twofold_auth_v1_agent_service_proto_rawDesc = "" +
 	"\x13CountAgentsResponse\x12\x18\n" +
 	"\acovered\x18\x01 \x01(\x03R\acovered\x12\x1a\n" +
 	"\benrolled\x18\x02 \x01(\x03R\benrolled\x12\x1b\n" +
-	"\tto_notify\x18\x03 \x01(\x03R\btoNotify2\xd9\b\n" +
+	"\tto_notify\x18\x03 \x01(\x03R\btoNotify2\xe9\x0f\n" +
 	"\fAgentService\x12\x92\x01\n" +
 	"\vCreateAgent\x12#.twofold.auth.v1.CreateAgentRequest\x1a$.twofold.auth.v1.CreateAgentResponse\"8\x82\xe2\x18\x04\n" +
 	"\x02\x04\x05\x82\xd3\xe4\x93\x02*:\x01*b\x05agent\"\x1e/v1/{parent=accounts/*}/agents\x12\x95\x01\n" +
 	"\fImportAgents\x12$.twofold.auth.v1.ImportAgentsRequest\x1a%.twofold.auth.v1.ImportAgentsResponse\"8\x82\xe2\x18\x04\n" +
-	"\x02\x04\x05\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{parent=accounts/*}/agents:import\x12\x86\x01\n" +
+	"\x02\x04\x05\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/{parent=accounts/*}/agents:import\x12{\n" +
+	"\x12StreamImportAgents\x12*.twofold.auth.v1.StreamImportAgentsRequest\x1a+.twofold.auth.v1.StreamImportAgentsResponse\"\b\x82\xe2\x18\x04\n" +
+	"\x02\x04\x05(\x010\x01\x12\x9c\x01\n" +
+	"\vUpdateAgent\x12#.twofold.auth.v1.UpdateAgentRequest\x1a$.twofold.auth.v1.UpdateAgentResponse\"B\x82\xe2\x18\x04\n" +
+	"\x02\x04\x05\x82\xd3\xe4\x93\x024:\x05agentb\x05agent2$/v1/{agent.name=accounts/*/agents/*}\x12\xa9\x01\n" +
+	"\x0fDeactivateAgent\x12'.twofold.auth.v1.DeactivateAgentRequest\x1a(.twofold.auth.v1.DeactivateAgentResponse\"C\x82\xe2\x18\x04\n" +
+	"\x02\x04\x05\x82\xd3\xe4\x93\x025:\x01*b\x05agent\")/v1/{name=accounts/*/agents/*}:deactivate\x12\xa9\x01\n" +
+	"\x0fReactivateAgent\x12'.twofold.auth.v1.ReactivateAgentRequest\x1a(.twofold.auth.v1.ReactivateAgentResponse\"C\x82\xe2\x18\x04\n" +
+	"\x02\x04\x05\x82\xd3\xe4\x93\x025:\x01*b\x05agent\")/v1/{name=accounts/*/agents/*}:reactivate\x12\xb2\x01\n" +
+	"\x10ResendInvitation\x12(.twofold.auth.v1.ResendInvitationRequest\x1a).twofold.auth.v1.ResendInvitationResponse\"I\x82\xe2\x18\x04\n" +
+	"\x02\x04\x05\x82\xd3\xe4\x93\x02;:\x01*b\x05agent\"//v1/{name=accounts/*/agents/*}:resendInvitation\x12\x86\x01\n" +
 	"\bGetAgent\x12 .twofold.auth.v1.GetAgentRequest\x1a!.twofold.auth.v1.GetAgentResponse\"5\x82\xe2\x18\x04\n" +
 	"\x02\x04\x05\x82\xd3\xe4\x93\x02'b\x05agent\x12\x1e/v1/{name=accounts/*/agents/*}\x12\x85\x01\n" +
 	"\n" +
@@ -1372,7 +2062,9 @@ const file_twofold_auth_v1_agent_service_proto_rawDesc = "" +
 	"\bResetMfa\x12 .twofold.auth.v1.ResetMfaRequest\x1a!.twofold.auth.v1.ResetMfaResponse\"A\x82\xe2\x18\x04\n" +
 	"\x02\x04\x05\x82\xd3\xe4\x93\x023:\x01*b\x05agent\"'/v1/{name=accounts/*/agents/*}:resetMfa\x12}\n" +
 	"\x0eBatchGetAgents\x12&.twofold.auth.v1.BatchGetAgentsRequest\x1a'.twofold.auth.v1.BatchGetAgentsResponse\"\x1a\x82\xe2\x18\x16\n" +
-	"\x01\x06\x12\bnotifier\x12\agateway\x12\x80\x01\n" +
+	"\x01\x06\x12\bnotifier\x12\agateway\x12e\n" +
+	"\tIssueLink\x12!.twofold.auth.v1.IssueLinkRequest\x1a\".twofold.auth.v1.IssueLinkResponse\"\x11\x82\xe2\x18\r\n" +
+	"\x01\x06\x12\bnotifier\x12\x80\x01\n" +
 	"\x12ListAgentsToNotify\x12*.twofold.auth.v1.ListAgentsToNotifyRequest\x1a+.twofold.auth.v1.ListAgentsToNotifyResponse\"\x11\x82\xe2\x18\r\n" +
 	"\x01\x06\x12\bnotifier\x12t\n" +
 	"\vCountAgents\x12#.twofold.auth.v1.CountAgentsRequest\x1a$.twofold.auth.v1.CountAgentsResponse\"\x1a\x82\xe2\x18\x16\n" +
@@ -1391,67 +2083,104 @@ func file_twofold_auth_v1_agent_service_proto_rawDescGZIP() []byte {
 	return file_twofold_auth_v1_agent_service_proto_rawDescData
 }
 
-var file_twofold_auth_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_twofold_auth_v1_agent_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_twofold_auth_v1_agent_service_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_twofold_auth_v1_agent_service_proto_goTypes = []any{
-	(*CreateAgentRequest)(nil),                   // 0: twofold.auth.v1.CreateAgentRequest
-	(*CreateAgentResponse)(nil),                  // 1: twofold.auth.v1.CreateAgentResponse
-	(*ImportAgentsRequest)(nil),                  // 2: twofold.auth.v1.ImportAgentsRequest
-	(*ImportAgentsResponse)(nil),                 // 3: twofold.auth.v1.ImportAgentsResponse
-	(*GetAgentRequest)(nil),                      // 4: twofold.auth.v1.GetAgentRequest
-	(*GetAgentResponse)(nil),                     // 5: twofold.auth.v1.GetAgentResponse
-	(*ListAgentsRequest)(nil),                    // 6: twofold.auth.v1.ListAgentsRequest
-	(*ListAgentsResponse)(nil),                   // 7: twofold.auth.v1.ListAgentsResponse
-	(*ResetMfaRequest)(nil),                      // 8: twofold.auth.v1.ResetMfaRequest
-	(*ResetMfaResponse)(nil),                     // 9: twofold.auth.v1.ResetMfaResponse
-	(*BatchGetAgentsRequest)(nil),                // 10: twofold.auth.v1.BatchGetAgentsRequest
-	(*BatchGetAgentsResponse)(nil),               // 11: twofold.auth.v1.BatchGetAgentsResponse
-	(*ListAgentsToNotifyRequest)(nil),            // 12: twofold.auth.v1.ListAgentsToNotifyRequest
-	(*ListAgentsToNotifyResponse)(nil),           // 13: twofold.auth.v1.ListAgentsToNotifyResponse
-	(*CountAgentsRequest)(nil),                   // 14: twofold.auth.v1.CountAgentsRequest
-	(*CountAgentsResponse)(nil),                  // 15: twofold.auth.v1.CountAgentsResponse
-	(*ImportAgentsRequest_Row)(nil),              // 16: twofold.auth.v1.ImportAgentsRequest.Row
-	(*ImportAgentsResponse_Result)(nil),          // 17: twofold.auth.v1.ImportAgentsResponse.Result
-	(*ImportAgentsResponse_RowError)(nil),        // 18: twofold.auth.v1.ImportAgentsResponse.RowError
-	(*ListAgentsToNotifyResponse_Recipient)(nil), // 19: twofold.auth.v1.ListAgentsToNotifyResponse.Recipient
-	(Agent_Role)(0),                              // 20: twofold.auth.v1.Agent.Role
-	(*Agent)(nil),                                // 21: twofold.auth.v1.Agent
-	(*timestamppb.Timestamp)(nil),                // 22: google.protobuf.Timestamp
+	(IssueLinkRequest_Purpose)(0),                // 0: twofold.auth.v1.IssueLinkRequest.Purpose
+	(*CreateAgentRequest)(nil),                   // 1: twofold.auth.v1.CreateAgentRequest
+	(*CreateAgentResponse)(nil),                  // 2: twofold.auth.v1.CreateAgentResponse
+	(*ImportAgentsRequest)(nil),                  // 3: twofold.auth.v1.ImportAgentsRequest
+	(*ImportAgentsResponse)(nil),                 // 4: twofold.auth.v1.ImportAgentsResponse
+	(*StreamImportAgentsRequest)(nil),            // 5: twofold.auth.v1.StreamImportAgentsRequest
+	(*StreamImportAgentsResponse)(nil),           // 6: twofold.auth.v1.StreamImportAgentsResponse
+	(*UpdateAgentRequest)(nil),                   // 7: twofold.auth.v1.UpdateAgentRequest
+	(*UpdateAgentResponse)(nil),                  // 8: twofold.auth.v1.UpdateAgentResponse
+	(*DeactivateAgentRequest)(nil),               // 9: twofold.auth.v1.DeactivateAgentRequest
+	(*DeactivateAgentResponse)(nil),              // 10: twofold.auth.v1.DeactivateAgentResponse
+	(*ReactivateAgentRequest)(nil),               // 11: twofold.auth.v1.ReactivateAgentRequest
+	(*ReactivateAgentResponse)(nil),              // 12: twofold.auth.v1.ReactivateAgentResponse
+	(*ResendInvitationRequest)(nil),              // 13: twofold.auth.v1.ResendInvitationRequest
+	(*ResendInvitationResponse)(nil),             // 14: twofold.auth.v1.ResendInvitationResponse
+	(*IssueLinkRequest)(nil),                     // 15: twofold.auth.v1.IssueLinkRequest
+	(*IssueLinkResponse)(nil),                    // 16: twofold.auth.v1.IssueLinkResponse
+	(*GetAgentRequest)(nil),                      // 17: twofold.auth.v1.GetAgentRequest
+	(*GetAgentResponse)(nil),                     // 18: twofold.auth.v1.GetAgentResponse
+	(*ListAgentsRequest)(nil),                    // 19: twofold.auth.v1.ListAgentsRequest
+	(*ListAgentsResponse)(nil),                   // 20: twofold.auth.v1.ListAgentsResponse
+	(*ResetMfaRequest)(nil),                      // 21: twofold.auth.v1.ResetMfaRequest
+	(*ResetMfaResponse)(nil),                     // 22: twofold.auth.v1.ResetMfaResponse
+	(*BatchGetAgentsRequest)(nil),                // 23: twofold.auth.v1.BatchGetAgentsRequest
+	(*BatchGetAgentsResponse)(nil),               // 24: twofold.auth.v1.BatchGetAgentsResponse
+	(*ListAgentsToNotifyRequest)(nil),            // 25: twofold.auth.v1.ListAgentsToNotifyRequest
+	(*ListAgentsToNotifyResponse)(nil),           // 26: twofold.auth.v1.ListAgentsToNotifyResponse
+	(*CountAgentsRequest)(nil),                   // 27: twofold.auth.v1.CountAgentsRequest
+	(*CountAgentsResponse)(nil),                  // 28: twofold.auth.v1.CountAgentsResponse
+	(*ImportAgentsRequest_Row)(nil),              // 29: twofold.auth.v1.ImportAgentsRequest.Row
+	(*ImportAgentsResponse_Result)(nil),          // 30: twofold.auth.v1.ImportAgentsResponse.Result
+	(*ImportAgentsResponse_RowError)(nil),        // 31: twofold.auth.v1.ImportAgentsResponse.RowError
+	(*ListAgentsToNotifyResponse_Recipient)(nil), // 32: twofold.auth.v1.ListAgentsToNotifyResponse.Recipient
+	(Agent_Role)(0),                              // 33: twofold.auth.v1.Agent.Role
+	(*Agent)(nil),                                // 34: twofold.auth.v1.Agent
+	(*fieldmaskpb.FieldMask)(nil),                // 35: google.protobuf.FieldMask
+	(*timestamppb.Timestamp)(nil),                // 36: google.protobuf.Timestamp
 }
 var file_twofold_auth_v1_agent_service_proto_depIdxs = []int32{
-	20, // 0: twofold.auth.v1.CreateAgentRequest.role:type_name -> twofold.auth.v1.Agent.Role
-	21, // 1: twofold.auth.v1.CreateAgentResponse.agent:type_name -> twofold.auth.v1.Agent
-	16, // 2: twofold.auth.v1.ImportAgentsRequest.agents:type_name -> twofold.auth.v1.ImportAgentsRequest.Row
-	17, // 3: twofold.auth.v1.ImportAgentsResponse.results:type_name -> twofold.auth.v1.ImportAgentsResponse.Result
-	21, // 4: twofold.auth.v1.GetAgentResponse.agent:type_name -> twofold.auth.v1.Agent
-	21, // 5: twofold.auth.v1.ListAgentsResponse.agents:type_name -> twofold.auth.v1.Agent
-	21, // 6: twofold.auth.v1.ResetMfaResponse.agent:type_name -> twofold.auth.v1.Agent
-	21, // 7: twofold.auth.v1.BatchGetAgentsResponse.agents:type_name -> twofold.auth.v1.Agent
-	22, // 8: twofold.auth.v1.ListAgentsToNotifyRequest.enforce_time:type_name -> google.protobuf.Timestamp
-	19, // 9: twofold.auth.v1.ListAgentsToNotifyResponse.recipients:type_name -> twofold.auth.v1.ListAgentsToNotifyResponse.Recipient
-	20, // 10: twofold.auth.v1.ImportAgentsRequest.Row.role:type_name -> twofold.auth.v1.Agent.Role
-	21, // 11: twofold.auth.v1.ImportAgentsResponse.Result.agent:type_name -> twofold.auth.v1.Agent
-	18, // 12: twofold.auth.v1.ImportAgentsResponse.Result.error:type_name -> twofold.auth.v1.ImportAgentsResponse.RowError
-	0,  // 13: twofold.auth.v1.AgentService.CreateAgent:input_type -> twofold.auth.v1.CreateAgentRequest
-	2,  // 14: twofold.auth.v1.AgentService.ImportAgents:input_type -> twofold.auth.v1.ImportAgentsRequest
-	4,  // 15: twofold.auth.v1.AgentService.GetAgent:input_type -> twofold.auth.v1.GetAgentRequest
-	6,  // 16: twofold.auth.v1.AgentService.ListAgents:input_type -> twofold.auth.v1.ListAgentsRequest
-	8,  // 17: twofold.auth.v1.AgentService.ResetMfa:input_type -> twofold.auth.v1.ResetMfaRequest
-	10, // 18: twofold.auth.v1.AgentService.BatchGetAgents:input_type -> twofold.auth.v1.BatchGetAgentsRequest
-	12, // 19: twofold.auth.v1.AgentService.ListAgentsToNotify:input_type -> twofold.auth.v1.ListAgentsToNotifyRequest
-	14, // 20: twofold.auth.v1.AgentService.CountAgents:input_type -> twofold.auth.v1.CountAgentsRequest
-	1,  // 21: twofold.auth.v1.AgentService.CreateAgent:output_type -> twofold.auth.v1.CreateAgentResponse
-	3,  // 22: twofold.auth.v1.AgentService.ImportAgents:output_type -> twofold.auth.v1.ImportAgentsResponse
-	5,  // 23: twofold.auth.v1.AgentService.GetAgent:output_type -> twofold.auth.v1.GetAgentResponse
-	7,  // 24: twofold.auth.v1.AgentService.ListAgents:output_type -> twofold.auth.v1.ListAgentsResponse
-	9,  // 25: twofold.auth.v1.AgentService.ResetMfa:output_type -> twofold.auth.v1.ResetMfaResponse
-	11, // 26: twofold.auth.v1.AgentService.BatchGetAgents:output_type -> twofold.auth.v1.BatchGetAgentsResponse
-	13, // 27: twofold.auth.v1.AgentService.ListAgentsToNotify:output_type -> twofold.auth.v1.ListAgentsToNotifyResponse
-	15, // 28: twofold.auth.v1.AgentService.CountAgents:output_type -> twofold.auth.v1.CountAgentsResponse
-	21, // [21:29] is the sub-list for method output_type
-	13, // [13:21] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	33, // 0: twofold.auth.v1.CreateAgentRequest.role:type_name -> twofold.auth.v1.Agent.Role
+	34, // 1: twofold.auth.v1.CreateAgentResponse.agent:type_name -> twofold.auth.v1.Agent
+	29, // 2: twofold.auth.v1.ImportAgentsRequest.agents:type_name -> twofold.auth.v1.ImportAgentsRequest.Row
+	30, // 3: twofold.auth.v1.ImportAgentsResponse.results:type_name -> twofold.auth.v1.ImportAgentsResponse.Result
+	3,  // 4: twofold.auth.v1.StreamImportAgentsRequest.batch:type_name -> twofold.auth.v1.ImportAgentsRequest
+	30, // 5: twofold.auth.v1.StreamImportAgentsResponse.results:type_name -> twofold.auth.v1.ImportAgentsResponse.Result
+	34, // 6: twofold.auth.v1.UpdateAgentRequest.agent:type_name -> twofold.auth.v1.Agent
+	35, // 7: twofold.auth.v1.UpdateAgentRequest.update_mask:type_name -> google.protobuf.FieldMask
+	34, // 8: twofold.auth.v1.UpdateAgentResponse.agent:type_name -> twofold.auth.v1.Agent
+	34, // 9: twofold.auth.v1.DeactivateAgentResponse.agent:type_name -> twofold.auth.v1.Agent
+	34, // 10: twofold.auth.v1.ReactivateAgentResponse.agent:type_name -> twofold.auth.v1.Agent
+	34, // 11: twofold.auth.v1.ResendInvitationResponse.agent:type_name -> twofold.auth.v1.Agent
+	0,  // 12: twofold.auth.v1.IssueLinkRequest.purpose:type_name -> twofold.auth.v1.IssueLinkRequest.Purpose
+	36, // 13: twofold.auth.v1.IssueLinkResponse.expire_time:type_name -> google.protobuf.Timestamp
+	34, // 14: twofold.auth.v1.GetAgentResponse.agent:type_name -> twofold.auth.v1.Agent
+	34, // 15: twofold.auth.v1.ListAgentsResponse.agents:type_name -> twofold.auth.v1.Agent
+	34, // 16: twofold.auth.v1.ResetMfaResponse.agent:type_name -> twofold.auth.v1.Agent
+	34, // 17: twofold.auth.v1.BatchGetAgentsResponse.agents:type_name -> twofold.auth.v1.Agent
+	36, // 18: twofold.auth.v1.ListAgentsToNotifyRequest.enforce_time:type_name -> google.protobuf.Timestamp
+	32, // 19: twofold.auth.v1.ListAgentsToNotifyResponse.recipients:type_name -> twofold.auth.v1.ListAgentsToNotifyResponse.Recipient
+	33, // 20: twofold.auth.v1.ImportAgentsRequest.Row.role:type_name -> twofold.auth.v1.Agent.Role
+	34, // 21: twofold.auth.v1.ImportAgentsResponse.Result.agent:type_name -> twofold.auth.v1.Agent
+	31, // 22: twofold.auth.v1.ImportAgentsResponse.Result.error:type_name -> twofold.auth.v1.ImportAgentsResponse.RowError
+	1,  // 23: twofold.auth.v1.AgentService.CreateAgent:input_type -> twofold.auth.v1.CreateAgentRequest
+	3,  // 24: twofold.auth.v1.AgentService.ImportAgents:input_type -> twofold.auth.v1.ImportAgentsRequest
+	5,  // 25: twofold.auth.v1.AgentService.StreamImportAgents:input_type -> twofold.auth.v1.StreamImportAgentsRequest
+	7,  // 26: twofold.auth.v1.AgentService.UpdateAgent:input_type -> twofold.auth.v1.UpdateAgentRequest
+	9,  // 27: twofold.auth.v1.AgentService.DeactivateAgent:input_type -> twofold.auth.v1.DeactivateAgentRequest
+	11, // 28: twofold.auth.v1.AgentService.ReactivateAgent:input_type -> twofold.auth.v1.ReactivateAgentRequest
+	13, // 29: twofold.auth.v1.AgentService.ResendInvitation:input_type -> twofold.auth.v1.ResendInvitationRequest
+	17, // 30: twofold.auth.v1.AgentService.GetAgent:input_type -> twofold.auth.v1.GetAgentRequest
+	19, // 31: twofold.auth.v1.AgentService.ListAgents:input_type -> twofold.auth.v1.ListAgentsRequest
+	21, // 32: twofold.auth.v1.AgentService.ResetMfa:input_type -> twofold.auth.v1.ResetMfaRequest
+	23, // 33: twofold.auth.v1.AgentService.BatchGetAgents:input_type -> twofold.auth.v1.BatchGetAgentsRequest
+	15, // 34: twofold.auth.v1.AgentService.IssueLink:input_type -> twofold.auth.v1.IssueLinkRequest
+	25, // 35: twofold.auth.v1.AgentService.ListAgentsToNotify:input_type -> twofold.auth.v1.ListAgentsToNotifyRequest
+	27, // 36: twofold.auth.v1.AgentService.CountAgents:input_type -> twofold.auth.v1.CountAgentsRequest
+	2,  // 37: twofold.auth.v1.AgentService.CreateAgent:output_type -> twofold.auth.v1.CreateAgentResponse
+	4,  // 38: twofold.auth.v1.AgentService.ImportAgents:output_type -> twofold.auth.v1.ImportAgentsResponse
+	6,  // 39: twofold.auth.v1.AgentService.StreamImportAgents:output_type -> twofold.auth.v1.StreamImportAgentsResponse
+	8,  // 40: twofold.auth.v1.AgentService.UpdateAgent:output_type -> twofold.auth.v1.UpdateAgentResponse
+	10, // 41: twofold.auth.v1.AgentService.DeactivateAgent:output_type -> twofold.auth.v1.DeactivateAgentResponse
+	12, // 42: twofold.auth.v1.AgentService.ReactivateAgent:output_type -> twofold.auth.v1.ReactivateAgentResponse
+	14, // 43: twofold.auth.v1.AgentService.ResendInvitation:output_type -> twofold.auth.v1.ResendInvitationResponse
+	18, // 44: twofold.auth.v1.AgentService.GetAgent:output_type -> twofold.auth.v1.GetAgentResponse
+	20, // 45: twofold.auth.v1.AgentService.ListAgents:output_type -> twofold.auth.v1.ListAgentsResponse
+	22, // 46: twofold.auth.v1.AgentService.ResetMfa:output_type -> twofold.auth.v1.ResetMfaResponse
+	24, // 47: twofold.auth.v1.AgentService.BatchGetAgents:output_type -> twofold.auth.v1.BatchGetAgentsResponse
+	16, // 48: twofold.auth.v1.AgentService.IssueLink:output_type -> twofold.auth.v1.IssueLinkResponse
+	26, // 49: twofold.auth.v1.AgentService.ListAgentsToNotify:output_type -> twofold.auth.v1.ListAgentsToNotifyResponse
+	28, // 50: twofold.auth.v1.AgentService.CountAgents:output_type -> twofold.auth.v1.CountAgentsResponse
+	37, // [37:51] is the sub-list for method output_type
+	23, // [23:37] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_twofold_auth_v1_agent_service_proto_init() }
@@ -1460,7 +2189,7 @@ func file_twofold_auth_v1_agent_service_proto_init() {
 		return
 	}
 	file_twofold_auth_v1_agent_proto_init()
-	file_twofold_auth_v1_agent_service_proto_msgTypes[17].OneofWrappers = []any{
+	file_twofold_auth_v1_agent_service_proto_msgTypes[29].OneofWrappers = []any{
 		(*ImportAgentsResponse_Result_Agent)(nil),
 		(*ImportAgentsResponse_Result_Error)(nil),
 	}
@@ -1469,13 +2198,14 @@ func file_twofold_auth_v1_agent_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_twofold_auth_v1_agent_service_proto_rawDesc), len(file_twofold_auth_v1_agent_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   20,
+			NumEnums:      1,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_twofold_auth_v1_agent_service_proto_goTypes,
 		DependencyIndexes: file_twofold_auth_v1_agent_service_proto_depIdxs,
+		EnumInfos:         file_twofold_auth_v1_agent_service_proto_enumTypes,
 		MessageInfos:      file_twofold_auth_v1_agent_service_proto_msgTypes,
 	}.Build()
 	File_twofold_auth_v1_agent_service_proto = out.File

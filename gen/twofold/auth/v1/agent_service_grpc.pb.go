@@ -21,10 +21,16 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	AgentService_CreateAgent_FullMethodName        = "/twofold.auth.v1.AgentService/CreateAgent"
 	AgentService_ImportAgents_FullMethodName       = "/twofold.auth.v1.AgentService/ImportAgents"
+	AgentService_StreamImportAgents_FullMethodName = "/twofold.auth.v1.AgentService/StreamImportAgents"
+	AgentService_UpdateAgent_FullMethodName        = "/twofold.auth.v1.AgentService/UpdateAgent"
+	AgentService_DeactivateAgent_FullMethodName    = "/twofold.auth.v1.AgentService/DeactivateAgent"
+	AgentService_ReactivateAgent_FullMethodName    = "/twofold.auth.v1.AgentService/ReactivateAgent"
+	AgentService_ResendInvitation_FullMethodName   = "/twofold.auth.v1.AgentService/ResendInvitation"
 	AgentService_GetAgent_FullMethodName           = "/twofold.auth.v1.AgentService/GetAgent"
 	AgentService_ListAgents_FullMethodName         = "/twofold.auth.v1.AgentService/ListAgents"
 	AgentService_ResetMfa_FullMethodName           = "/twofold.auth.v1.AgentService/ResetMfa"
 	AgentService_BatchGetAgents_FullMethodName     = "/twofold.auth.v1.AgentService/BatchGetAgents"
+	AgentService_IssueLink_FullMethodName          = "/twofold.auth.v1.AgentService/IssueLink"
 	AgentService_ListAgentsToNotify_FullMethodName = "/twofold.auth.v1.AgentService/ListAgentsToNotify"
 	AgentService_CountAgents_FullMethodName        = "/twofold.auth.v1.AgentService/CountAgents"
 )
@@ -43,7 +49,7 @@ type AgentServiceClient interface {
 	// INVALID_ARGUMENT with INVALID_FIELD, EMAIL_INVALID,
 	// PASSWORD_UNACCEPTABLE; PERMISSION_DENIED OWNER_REQUIRED; NOT_FOUND
 	// RESOURCE_NOT_FOUND.
-	// Events: none.
+	// Events: AgentInvited, without a password.
 	CreateAgent(ctx context.Context, in *CreateAgentRequest, opts ...grpc.CallOption) (*CreateAgentResponse, error)
 	// Makes up to 1,000 agents and answers each row by itself. A row whose
 	// address is taken is answered as such and changes nothing, so an import may
@@ -54,6 +60,59 @@ type AgentServiceClient interface {
 	// NOT_FOUND RESOURCE_NOT_FOUND. A row's own error stands in its result.
 	// Events: AgentsImported.
 	ImportAgents(ctx context.Context, in *ImportAgentsRequest, opts ...grpc.CallOption) (*ImportAgentsResponse, error)
+	// Makes any number of agents, in batches. Each batch is an ImportAgents of
+	// its own, with its own `request_id`, and is answered before the next one is
+	// looked at; what was answered stays when the stream is cut. A batch that is
+	// refused as a whole ends the stream.
+	//
+	// Callers: an admin of the account, the operator.
+	// Errors: those of ImportAgents, and those of the verdict when the session
+	// ends meanwhile.
+	// Events: AgentsImported, one for a batch.
+	StreamImportAgents(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamImportAgentsRequest, StreamImportAgentsResponse], error)
+	// Changes an agent's role, name or address. A change of role ends the agent's
+	// sessions before it answers; a change of address voids links that were
+	// mailed to the old one, which is told.
+	//
+	// Callers: an admin of the account, the operator. Only an owner or the
+	// operator changes an owner, or makes one. Nobody changes their own role, and
+	// changing one's own address takes a fresh factor, if there is one.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND; INVALID_ARGUMENT with
+	// FIELD_MASK_INVALID, INVALID_FIELD or EMAIL_INVALID; ABORTED ETAG_MISMATCH;
+	// ALREADY_EXISTS EMAIL_TAKEN; PERMISSION_DENIED with OWNER_REQUIRED or
+	// STEP_UP_REQUIRED; FAILED_PRECONDITION with LAST_OWNER or
+	// CANNOT_CHANGE_SELF; UNAVAILABLE DEPENDENCY_UNAVAILABLE, also when the
+	// change is stored but sessions could not be ended yet: repeating does no
+	// harm.
+	// Events: RoleChanged, EmailChanged, AgentInvited.
+	UpdateAgent(ctx context.Context, in *UpdateAgentRequest, opts ...grpc.CallOption) (*UpdateAgentResponse, error)
+	// Keeps an agent out: every session, sign-in in the making and mailed link
+	// ends before it answers. Password and factors stay for a return.
+	//
+	// Callers: an admin of the account, but not for oneself; the operator. Only
+	// an owner or the operator deactivates an owner, and the last one stays.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND; FAILED_PRECONDITION with LAST_OWNER
+	// or CANNOT_CHANGE_SELF; PERMISSION_DENIED OWNER_REQUIRED; UNAVAILABLE
+	// DEPENDENCY_UNAVAILABLE, also when it is stored but sessions could not be
+	// ended yet: repeating does no harm.
+	// Events: AgentDeactivated.
+	DeactivateAgent(ctx context.Context, in *DeactivateAgentRequest, opts ...grpc.CallOption) (*DeactivateAgentResponse, error)
+	// Lets a deactivated agent sign in again, as before. One who never chose a
+	// password is invited anew.
+	//
+	// Callers: an admin of the account, the operator. Only an owner or the
+	// operator reactivates an owner.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND; PERMISSION_DENIED OWNER_REQUIRED.
+	// Events: AgentInvited, for one who is invited anew.
+	ReactivateAgent(ctx context.Context, in *ReactivateAgentRequest, opts ...grpc.CallOption) (*ReactivateAgentResponse, error)
+	// Invites an agent again who has not accepted yet. Earlier invitations are
+	// void.
+	//
+	// Callers: an admin of the account, the operator.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND; FAILED_PRECONDITION
+	// AGENT_NOT_INVITED.
+	// Events: AgentInvited.
+	ResendInvitation(ctx context.Context, in *ResendInvitationRequest, opts ...grpc.CallOption) (*ResendInvitationResponse, error)
 	// An agent.
 	//
 	// Callers: an admin of the account, the operator.
@@ -84,6 +143,16 @@ type AgentServiceClient interface {
 	// Errors: INVALID_ARGUMENT INVALID_FIELD.
 	// Events: none.
 	BatchGetAgents(ctx context.Context, in *BatchGetAgentsRequest, opts ...grpc.CallOption) (*BatchGetAgentsResponse, error)
+	// Makes the one-time token that a mail carries, at the moment the mail is
+	// written: no event and no queue ever holds one. The token of a mail that is
+	// sent again is the same, and good for its full time again. Only the newest
+	// request of a purpose gets one, and only until it is used or void.
+	//
+	// Callers: notifier.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND, when there is nothing to link to any
+	// more; INVALID_ARGUMENT INVALID_FIELD.
+	// Events: none.
+	IssueLink(ctx context.Context, in *IssueLinkRequest, opts ...grpc.CallOption) (*IssueLinkResponse, error)
 	// The agents an enforcement's mail goes to, by agent id: those the policy
 	// covers who have no second factor and were made before it.
 	//
@@ -121,6 +190,59 @@ func (c *agentServiceClient) ImportAgents(ctx context.Context, in *ImportAgentsR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ImportAgentsResponse)
 	err := c.cc.Invoke(ctx, AgentService_ImportAgents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) StreamImportAgents(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamImportAgentsRequest, StreamImportAgentsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[0], AgentService_StreamImportAgents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamImportAgentsRequest, StreamImportAgentsResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_StreamImportAgentsClient = grpc.BidiStreamingClient[StreamImportAgentsRequest, StreamImportAgentsResponse]
+
+func (c *agentServiceClient) UpdateAgent(ctx context.Context, in *UpdateAgentRequest, opts ...grpc.CallOption) (*UpdateAgentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateAgentResponse)
+	err := c.cc.Invoke(ctx, AgentService_UpdateAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) DeactivateAgent(ctx context.Context, in *DeactivateAgentRequest, opts ...grpc.CallOption) (*DeactivateAgentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeactivateAgentResponse)
+	err := c.cc.Invoke(ctx, AgentService_DeactivateAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) ReactivateAgent(ctx context.Context, in *ReactivateAgentRequest, opts ...grpc.CallOption) (*ReactivateAgentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReactivateAgentResponse)
+	err := c.cc.Invoke(ctx, AgentService_ReactivateAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) ResendInvitation(ctx context.Context, in *ResendInvitationRequest, opts ...grpc.CallOption) (*ResendInvitationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResendInvitationResponse)
+	err := c.cc.Invoke(ctx, AgentService_ResendInvitation_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +289,16 @@ func (c *agentServiceClient) BatchGetAgents(ctx context.Context, in *BatchGetAge
 	return out, nil
 }
 
+func (c *agentServiceClient) IssueLink(ctx context.Context, in *IssueLinkRequest, opts ...grpc.CallOption) (*IssueLinkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IssueLinkResponse)
+	err := c.cc.Invoke(ctx, AgentService_IssueLink_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentServiceClient) ListAgentsToNotify(ctx context.Context, in *ListAgentsToNotifyRequest, opts ...grpc.CallOption) (*ListAgentsToNotifyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAgentsToNotifyResponse)
@@ -201,7 +333,7 @@ type AgentServiceServer interface {
 	// INVALID_ARGUMENT with INVALID_FIELD, EMAIL_INVALID,
 	// PASSWORD_UNACCEPTABLE; PERMISSION_DENIED OWNER_REQUIRED; NOT_FOUND
 	// RESOURCE_NOT_FOUND.
-	// Events: none.
+	// Events: AgentInvited, without a password.
 	CreateAgent(context.Context, *CreateAgentRequest) (*CreateAgentResponse, error)
 	// Makes up to 1,000 agents and answers each row by itself. A row whose
 	// address is taken is answered as such and changes nothing, so an import may
@@ -212,6 +344,59 @@ type AgentServiceServer interface {
 	// NOT_FOUND RESOURCE_NOT_FOUND. A row's own error stands in its result.
 	// Events: AgentsImported.
 	ImportAgents(context.Context, *ImportAgentsRequest) (*ImportAgentsResponse, error)
+	// Makes any number of agents, in batches. Each batch is an ImportAgents of
+	// its own, with its own `request_id`, and is answered before the next one is
+	// looked at; what was answered stays when the stream is cut. A batch that is
+	// refused as a whole ends the stream.
+	//
+	// Callers: an admin of the account, the operator.
+	// Errors: those of ImportAgents, and those of the verdict when the session
+	// ends meanwhile.
+	// Events: AgentsImported, one for a batch.
+	StreamImportAgents(grpc.BidiStreamingServer[StreamImportAgentsRequest, StreamImportAgentsResponse]) error
+	// Changes an agent's role, name or address. A change of role ends the agent's
+	// sessions before it answers; a change of address voids links that were
+	// mailed to the old one, which is told.
+	//
+	// Callers: an admin of the account, the operator. Only an owner or the
+	// operator changes an owner, or makes one. Nobody changes their own role, and
+	// changing one's own address takes a fresh factor, if there is one.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND; INVALID_ARGUMENT with
+	// FIELD_MASK_INVALID, INVALID_FIELD or EMAIL_INVALID; ABORTED ETAG_MISMATCH;
+	// ALREADY_EXISTS EMAIL_TAKEN; PERMISSION_DENIED with OWNER_REQUIRED or
+	// STEP_UP_REQUIRED; FAILED_PRECONDITION with LAST_OWNER or
+	// CANNOT_CHANGE_SELF; UNAVAILABLE DEPENDENCY_UNAVAILABLE, also when the
+	// change is stored but sessions could not be ended yet: repeating does no
+	// harm.
+	// Events: RoleChanged, EmailChanged, AgentInvited.
+	UpdateAgent(context.Context, *UpdateAgentRequest) (*UpdateAgentResponse, error)
+	// Keeps an agent out: every session, sign-in in the making and mailed link
+	// ends before it answers. Password and factors stay for a return.
+	//
+	// Callers: an admin of the account, but not for oneself; the operator. Only
+	// an owner or the operator deactivates an owner, and the last one stays.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND; FAILED_PRECONDITION with LAST_OWNER
+	// or CANNOT_CHANGE_SELF; PERMISSION_DENIED OWNER_REQUIRED; UNAVAILABLE
+	// DEPENDENCY_UNAVAILABLE, also when it is stored but sessions could not be
+	// ended yet: repeating does no harm.
+	// Events: AgentDeactivated.
+	DeactivateAgent(context.Context, *DeactivateAgentRequest) (*DeactivateAgentResponse, error)
+	// Lets a deactivated agent sign in again, as before. One who never chose a
+	// password is invited anew.
+	//
+	// Callers: an admin of the account, the operator. Only an owner or the
+	// operator reactivates an owner.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND; PERMISSION_DENIED OWNER_REQUIRED.
+	// Events: AgentInvited, for one who is invited anew.
+	ReactivateAgent(context.Context, *ReactivateAgentRequest) (*ReactivateAgentResponse, error)
+	// Invites an agent again who has not accepted yet. Earlier invitations are
+	// void.
+	//
+	// Callers: an admin of the account, the operator.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND; FAILED_PRECONDITION
+	// AGENT_NOT_INVITED.
+	// Events: AgentInvited.
+	ResendInvitation(context.Context, *ResendInvitationRequest) (*ResendInvitationResponse, error)
 	// An agent.
 	//
 	// Callers: an admin of the account, the operator.
@@ -242,6 +427,16 @@ type AgentServiceServer interface {
 	// Errors: INVALID_ARGUMENT INVALID_FIELD.
 	// Events: none.
 	BatchGetAgents(context.Context, *BatchGetAgentsRequest) (*BatchGetAgentsResponse, error)
+	// Makes the one-time token that a mail carries, at the moment the mail is
+	// written: no event and no queue ever holds one. The token of a mail that is
+	// sent again is the same, and good for its full time again. Only the newest
+	// request of a purpose gets one, and only until it is used or void.
+	//
+	// Callers: notifier.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND, when there is nothing to link to any
+	// more; INVALID_ARGUMENT INVALID_FIELD.
+	// Events: none.
+	IssueLink(context.Context, *IssueLinkRequest) (*IssueLinkResponse, error)
 	// The agents an enforcement's mail goes to, by agent id: those the policy
 	// covers who have no second factor and were made before it.
 	//
@@ -271,6 +466,21 @@ func (UnimplementedAgentServiceServer) CreateAgent(context.Context, *CreateAgent
 func (UnimplementedAgentServiceServer) ImportAgents(context.Context, *ImportAgentsRequest) (*ImportAgentsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ImportAgents not implemented")
 }
+func (UnimplementedAgentServiceServer) StreamImportAgents(grpc.BidiStreamingServer[StreamImportAgentsRequest, StreamImportAgentsResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamImportAgents not implemented")
+}
+func (UnimplementedAgentServiceServer) UpdateAgent(context.Context, *UpdateAgentRequest) (*UpdateAgentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateAgent not implemented")
+}
+func (UnimplementedAgentServiceServer) DeactivateAgent(context.Context, *DeactivateAgentRequest) (*DeactivateAgentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeactivateAgent not implemented")
+}
+func (UnimplementedAgentServiceServer) ReactivateAgent(context.Context, *ReactivateAgentRequest) (*ReactivateAgentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReactivateAgent not implemented")
+}
+func (UnimplementedAgentServiceServer) ResendInvitation(context.Context, *ResendInvitationRequest) (*ResendInvitationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResendInvitation not implemented")
+}
 func (UnimplementedAgentServiceServer) GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetAgent not implemented")
 }
@@ -282,6 +492,9 @@ func (UnimplementedAgentServiceServer) ResetMfa(context.Context, *ResetMfaReques
 }
 func (UnimplementedAgentServiceServer) BatchGetAgents(context.Context, *BatchGetAgentsRequest) (*BatchGetAgentsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchGetAgents not implemented")
+}
+func (UnimplementedAgentServiceServer) IssueLink(context.Context, *IssueLinkRequest) (*IssueLinkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueLink not implemented")
 }
 func (UnimplementedAgentServiceServer) ListAgentsToNotify(context.Context, *ListAgentsToNotifyRequest) (*ListAgentsToNotifyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAgentsToNotify not implemented")
@@ -342,6 +555,85 @@ func _AgentService_ImportAgents_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AgentServiceServer).ImportAgents(ctx, req.(*ImportAgentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_StreamImportAgents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AgentServiceServer).StreamImportAgents(&grpc.GenericServerStream[StreamImportAgentsRequest, StreamImportAgentsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_StreamImportAgentsServer = grpc.BidiStreamingServer[StreamImportAgentsRequest, StreamImportAgentsResponse]
+
+func _AgentService_UpdateAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).UpdateAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_UpdateAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).UpdateAgent(ctx, req.(*UpdateAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_DeactivateAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeactivateAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).DeactivateAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_DeactivateAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).DeactivateAgent(ctx, req.(*DeactivateAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_ReactivateAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReactivateAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).ReactivateAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_ReactivateAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).ReactivateAgent(ctx, req.(*ReactivateAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_ResendInvitation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResendInvitationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).ResendInvitation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_ResendInvitation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).ResendInvitation(ctx, req.(*ResendInvitationRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -418,6 +710,24 @@ func _AgentService_BatchGetAgents_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_IssueLink_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueLinkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).IssueLink(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_IssueLink_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).IssueLink(ctx, req.(*IssueLinkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AgentService_ListAgentsToNotify_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAgentsToNotifyRequest)
 	if err := dec(in); err != nil {
@@ -470,6 +780,22 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AgentService_ImportAgents_Handler,
 		},
 		{
+			MethodName: "UpdateAgent",
+			Handler:    _AgentService_UpdateAgent_Handler,
+		},
+		{
+			MethodName: "DeactivateAgent",
+			Handler:    _AgentService_DeactivateAgent_Handler,
+		},
+		{
+			MethodName: "ReactivateAgent",
+			Handler:    _AgentService_ReactivateAgent_Handler,
+		},
+		{
+			MethodName: "ResendInvitation",
+			Handler:    _AgentService_ResendInvitation_Handler,
+		},
+		{
 			MethodName: "GetAgent",
 			Handler:    _AgentService_GetAgent_Handler,
 		},
@@ -486,6 +812,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AgentService_BatchGetAgents_Handler,
 		},
 		{
+			MethodName: "IssueLink",
+			Handler:    _AgentService_IssueLink_Handler,
+		},
+		{
 			MethodName: "ListAgentsToNotify",
 			Handler:    _AgentService_ListAgentsToNotify_Handler,
 		},
@@ -494,6 +824,13 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AgentService_CountAgents_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamImportAgents",
+			Handler:       _AgentService_StreamImportAgents_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "twofold/auth/v1/agent_service.proto",
 }

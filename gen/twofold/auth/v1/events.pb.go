@@ -23,6 +23,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How it came about.
+type PasswordChanged_Cause int32
+
+const (
+	// Not known.
+	PasswordChanged_CAUSE_UNSPECIFIED PasswordChanged_Cause = 0
+	// The agent changed it in a session.
+	PasswordChanged_CHANGED PasswordChanged_Cause = 1
+	// By a link, after it was forgotten.
+	PasswordChanged_RESET PasswordChanged_Cause = 2
+	// It is the first one, chosen on accepting an invitation.
+	PasswordChanged_INVITATION PasswordChanged_Cause = 3
+)
+
+// Enum value maps for PasswordChanged_Cause.
+var (
+	PasswordChanged_Cause_name = map[int32]string{
+		0: "CAUSE_UNSPECIFIED",
+		1: "CHANGED",
+		2: "RESET",
+		3: "INVITATION",
+	}
+	PasswordChanged_Cause_value = map[string]int32{
+		"CAUSE_UNSPECIFIED": 0,
+		"CHANGED":           1,
+		"RESET":             2,
+		"INVITATION":        3,
+	}
+)
+
+func (x PasswordChanged_Cause) Enum() *PasswordChanged_Cause {
+	p := new(PasswordChanged_Cause)
+	*p = x
+	return p
+}
+
+func (x PasswordChanged_Cause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PasswordChanged_Cause) Descriptor() protoreflect.EnumDescriptor {
+	return file_twofold_auth_v1_events_proto_enumTypes[0].Descriptor()
+}
+
+func (PasswordChanged_Cause) Type() protoreflect.EnumType {
+	return &file_twofold_auth_v1_events_proto_enumTypes[0]
+}
+
+func (x PasswordChanged_Cause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PasswordChanged_Cause.Descriptor instead.
+func (PasswordChanged_Cause) EnumDescriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_events_proto_rawDescGZIP(), []int{7, 0}
+}
+
 // MFAEnrolled tells that an agent set up a second factor, or replaced it.
 type MFAEnrolled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -424,11 +481,489 @@ func (x *AgentsImported) GetActor() *v1.Actor {
 	return nil
 }
 
+// AgentInvited tells that an agent is to choose a password by a link in a mail.
+// The token of the link is in no event; AgentService.IssueLink makes it.
+type AgentInvited struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `accounts/{account}/agents/{agent}`.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The agent's version.
+	AgentVersion int64 `protobuf:"varint,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
+	// When.
+	InviteTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=invite_time,json=inviteTime,proto3" json:"invite_time,omitempty"`
+	// Who invited them.
+	Actor         *v1.Actor `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentInvited) Reset() {
+	*x = AgentInvited{}
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentInvited) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentInvited) ProtoMessage() {}
+
+func (x *AgentInvited) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentInvited.ProtoReflect.Descriptor instead.
+func (*AgentInvited) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_events_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AgentInvited) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *AgentInvited) GetAgentVersion() int64 {
+	if x != nil {
+		return x.AgentVersion
+	}
+	return 0
+}
+
+func (x *AgentInvited) GetInviteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.InviteTime
+	}
+	return nil
+}
+
+func (x *AgentInvited) GetActor() *v1.Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+// PasswordResetRequested tells that somebody asked for a link to choose a new
+// password for an agent. The token of the link is in no event;
+// AgentService.IssueLink makes it.
+type PasswordResetRequested struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `accounts/{account}/agents/{agent}`.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The agent's version.
+	AgentVersion int64 `protobuf:"varint,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
+	// When.
+	RequestTime   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=request_time,json=requestTime,proto3" json:"request_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PasswordResetRequested) Reset() {
+	*x = PasswordResetRequested{}
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PasswordResetRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PasswordResetRequested) ProtoMessage() {}
+
+func (x *PasswordResetRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PasswordResetRequested.ProtoReflect.Descriptor instead.
+func (*PasswordResetRequested) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_events_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PasswordResetRequested) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *PasswordResetRequested) GetAgentVersion() int64 {
+	if x != nil {
+		return x.AgentVersion
+	}
+	return 0
+}
+
+func (x *PasswordResetRequested) GetRequestTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RequestTime
+	}
+	return nil
+}
+
+// PasswordChanged tells that an agent has a new password.
+type PasswordChanged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `accounts/{account}/agents/{agent}`.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The agent's version since; sessions below it end.
+	AgentVersion int64 `protobuf:"varint,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
+	// When.
+	ChangeTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
+	// The session that stays; empty for none.
+	KeepSession string `protobuf:"bytes,4,opt,name=keep_session,json=keepSession,proto3" json:"keep_session,omitempty"`
+	// How it came about.
+	Cause         PasswordChanged_Cause `protobuf:"varint,5,opt,name=cause,proto3,enum=twofold.auth.v1.PasswordChanged_Cause" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PasswordChanged) Reset() {
+	*x = PasswordChanged{}
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PasswordChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PasswordChanged) ProtoMessage() {}
+
+func (x *PasswordChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PasswordChanged.ProtoReflect.Descriptor instead.
+func (*PasswordChanged) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_events_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PasswordChanged) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *PasswordChanged) GetAgentVersion() int64 {
+	if x != nil {
+		return x.AgentVersion
+	}
+	return 0
+}
+
+func (x *PasswordChanged) GetChangeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangeTime
+	}
+	return nil
+}
+
+func (x *PasswordChanged) GetKeepSession() string {
+	if x != nil {
+		return x.KeepSession
+	}
+	return ""
+}
+
+func (x *PasswordChanged) GetCause() PasswordChanged_Cause {
+	if x != nil {
+		return x.Cause
+	}
+	return PasswordChanged_CAUSE_UNSPECIFIED
+}
+
+// RoleChanged tells that an agent may do other things than before.
+type RoleChanged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `accounts/{account}/agents/{agent}`.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The agent's version since; sessions below it end.
+	AgentVersion int64 `protobuf:"varint,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
+	// The role there was.
+	PreviousRole Agent_Role `protobuf:"varint,3,opt,name=previous_role,json=previousRole,proto3,enum=twofold.auth.v1.Agent_Role" json:"previous_role,omitempty"`
+	// The role there is.
+	Role Agent_Role `protobuf:"varint,4,opt,name=role,proto3,enum=twofold.auth.v1.Agent_Role" json:"role,omitempty"`
+	// When.
+	ChangeTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
+	// Who changed it.
+	Actor         *v1.Actor `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoleChanged) Reset() {
+	*x = RoleChanged{}
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoleChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoleChanged) ProtoMessage() {}
+
+func (x *RoleChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoleChanged.ProtoReflect.Descriptor instead.
+func (*RoleChanged) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_events_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RoleChanged) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *RoleChanged) GetAgentVersion() int64 {
+	if x != nil {
+		return x.AgentVersion
+	}
+	return 0
+}
+
+func (x *RoleChanged) GetPreviousRole() Agent_Role {
+	if x != nil {
+		return x.PreviousRole
+	}
+	return Agent_ROLE_UNSPECIFIED
+}
+
+func (x *RoleChanged) GetRole() Agent_Role {
+	if x != nil {
+		return x.Role
+	}
+	return Agent_ROLE_UNSPECIFIED
+}
+
+func (x *RoleChanged) GetChangeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangeTime
+	}
+	return nil
+}
+
+func (x *RoleChanged) GetActor() *v1.Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+// EmailChanged tells that an agent signs in with another address, and is
+// written to there.
+type EmailChanged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `accounts/{account}/agents/{agent}`.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The agent's version.
+	AgentVersion int64 `protobuf:"varint,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
+	// The address there was; it is told.
+	PreviousEmail string `protobuf:"bytes,3,opt,name=previous_email,json=previousEmail,proto3" json:"previous_email,omitempty"`
+	// The new address, most of it masked, as the old one is told it.
+	MaskedEmail string `protobuf:"bytes,4,opt,name=masked_email,json=maskedEmail,proto3" json:"masked_email,omitempty"`
+	// When.
+	ChangeTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
+	// Who changed it.
+	Actor         *v1.Actor `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmailChanged) Reset() {
+	*x = EmailChanged{}
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmailChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmailChanged) ProtoMessage() {}
+
+func (x *EmailChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmailChanged.ProtoReflect.Descriptor instead.
+func (*EmailChanged) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_events_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *EmailChanged) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *EmailChanged) GetAgentVersion() int64 {
+	if x != nil {
+		return x.AgentVersion
+	}
+	return 0
+}
+
+func (x *EmailChanged) GetPreviousEmail() string {
+	if x != nil {
+		return x.PreviousEmail
+	}
+	return ""
+}
+
+func (x *EmailChanged) GetMaskedEmail() string {
+	if x != nil {
+		return x.MaskedEmail
+	}
+	return ""
+}
+
+func (x *EmailChanged) GetChangeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangeTime
+	}
+	return nil
+}
+
+func (x *EmailChanged) GetActor() *v1.Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+// AgentDeactivated tells that an agent can no longer sign in.
+type AgentDeactivated struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `accounts/{account}/agents/{agent}`.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The agent's version since; sessions below it end.
+	AgentVersion int64 `protobuf:"varint,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
+	// When.
+	DeactivateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=deactivate_time,json=deactivateTime,proto3" json:"deactivate_time,omitempty"`
+	// Who did it.
+	Actor         *v1.Actor `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentDeactivated) Reset() {
+	*x = AgentDeactivated{}
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentDeactivated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentDeactivated) ProtoMessage() {}
+
+func (x *AgentDeactivated) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_events_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentDeactivated.ProtoReflect.Descriptor instead.
+func (*AgentDeactivated) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_events_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AgentDeactivated) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *AgentDeactivated) GetAgentVersion() int64 {
+	if x != nil {
+		return x.AgentVersion
+	}
+	return 0
+}
+
+func (x *AgentDeactivated) GetDeactivateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeactivateTime
+	}
+	return nil
+}
+
+func (x *AgentDeactivated) GetActor() *v1.Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
 var File_twofold_auth_v1_events_proto protoreflect.FileDescriptor
 
 const file_twofold_auth_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctwofold/auth/v1/events.proto\x12\x0ftwofold.auth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctwofold/event/v1/actor.proto\"\xdc\x01\n" +
+	"\x1ctwofold/auth/v1/events.proto\x12\x0ftwofold.auth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btwofold/auth/v1/agent.proto\x1a\x1ctwofold/event/v1/actor.proto\"\xdc\x01\n" +
 	"\vMFAEnrolled\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\x03R\fagentVersion\x12\x16\n" +
@@ -460,6 +995,50 @@ const file_twofold_auth_v1_events_proto_rawDesc = "" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x16\n" +
 	"\x06agents\x18\x02 \x03(\tR\x06agents\x12)\n" +
 	"\x10send_invitations\x18\x03 \x01(\bR\x0fsendInvitations\x12-\n" +
+	"\x05actor\x18\x04 \x01(\v2\x17.twofold.event.v1.ActorR\x05actor\"\xb5\x01\n" +
+	"\fAgentInvited\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12#\n" +
+	"\ragent_version\x18\x02 \x01(\x03R\fagentVersion\x12;\n" +
+	"\vinvite_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"inviteTime\x12-\n" +
+	"\x05actor\x18\x04 \x01(\v2\x17.twofold.event.v1.ActorR\x05actor\"\x92\x01\n" +
+	"\x16PasswordResetRequested\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12#\n" +
+	"\ragent_version\x18\x02 \x01(\x03R\fagentVersion\x12=\n" +
+	"\frequest_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vrequestTime\"\xb2\x02\n" +
+	"\x0fPasswordChanged\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12#\n" +
+	"\ragent_version\x18\x02 \x01(\x03R\fagentVersion\x12;\n" +
+	"\vchange_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"changeTime\x12!\n" +
+	"\fkeep_session\x18\x04 \x01(\tR\vkeepSession\x12<\n" +
+	"\x05cause\x18\x05 \x01(\x0e2&.twofold.auth.v1.PasswordChanged.CauseR\x05cause\"F\n" +
+	"\x05Cause\x12\x15\n" +
+	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aCHANGED\x10\x01\x12\t\n" +
+	"\x05RESET\x10\x02\x12\x0e\n" +
+	"\n" +
+	"INVITATION\x10\x03\"\xa7\x02\n" +
+	"\vRoleChanged\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12#\n" +
+	"\ragent_version\x18\x02 \x01(\x03R\fagentVersion\x12@\n" +
+	"\rprevious_role\x18\x03 \x01(\x0e2\x1b.twofold.auth.v1.Agent.RoleR\fpreviousRole\x12/\n" +
+	"\x04role\x18\x04 \x01(\x0e2\x1b.twofold.auth.v1.Agent.RoleR\x04role\x12;\n" +
+	"\vchange_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"changeTime\x12-\n" +
+	"\x05actor\x18\x06 \x01(\v2\x17.twofold.event.v1.ActorR\x05actor\"\xff\x01\n" +
+	"\fEmailChanged\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12#\n" +
+	"\ragent_version\x18\x02 \x01(\x03R\fagentVersion\x12%\n" +
+	"\x0eprevious_email\x18\x03 \x01(\tR\rpreviousEmail\x12!\n" +
+	"\fmasked_email\x18\x04 \x01(\tR\vmaskedEmail\x12;\n" +
+	"\vchange_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"changeTime\x12-\n" +
+	"\x05actor\x18\x06 \x01(\v2\x17.twofold.event.v1.ActorR\x05actor\"\xc1\x01\n" +
+	"\x10AgentDeactivated\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12#\n" +
+	"\ragent_version\x18\x02 \x01(\x03R\fagentVersion\x12C\n" +
+	"\x0fdeactivate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0edeactivateTime\x12-\n" +
 	"\x05actor\x18\x04 \x01(\v2\x17.twofold.event.v1.ActorR\x05actorB\xbc\x01\n" +
 	"\x13com.twofold.auth.v1B\vEventsProtoP\x01Z:github.com/twofold-auth/twofold/gen/twofold/auth/v1;authv1\xa2\x02\x03TAX\xaa\x02\x0fTwofold.Auth.V1\xca\x02\x0fTwofold\\Auth\\V1\xe2\x02\x1bTwofold\\Auth\\V1\\GPBMetadata\xea\x02\x11Twofold::Auth::V1b\x06proto3"
 
@@ -475,28 +1054,50 @@ func file_twofold_auth_v1_events_proto_rawDescGZIP() []byte {
 	return file_twofold_auth_v1_events_proto_rawDescData
 }
 
-var file_twofold_auth_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_twofold_auth_v1_events_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_twofold_auth_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_twofold_auth_v1_events_proto_goTypes = []any{
-	(*MFAEnrolled)(nil),           // 0: twofold.auth.v1.MFAEnrolled
-	(*MFAReset)(nil),              // 1: twofold.auth.v1.MFAReset
-	(*FactorRemoved)(nil),         // 2: twofold.auth.v1.FactorRemoved
-	(*RecoveryCodeUsed)(nil),      // 3: twofold.auth.v1.RecoveryCodeUsed
-	(*AgentsImported)(nil),        // 4: twofold.auth.v1.AgentsImported
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*v1.Actor)(nil),              // 6: twofold.event.v1.Actor
+	(PasswordChanged_Cause)(0),     // 0: twofold.auth.v1.PasswordChanged.Cause
+	(*MFAEnrolled)(nil),            // 1: twofold.auth.v1.MFAEnrolled
+	(*MFAReset)(nil),               // 2: twofold.auth.v1.MFAReset
+	(*FactorRemoved)(nil),          // 3: twofold.auth.v1.FactorRemoved
+	(*RecoveryCodeUsed)(nil),       // 4: twofold.auth.v1.RecoveryCodeUsed
+	(*AgentsImported)(nil),         // 5: twofold.auth.v1.AgentsImported
+	(*AgentInvited)(nil),           // 6: twofold.auth.v1.AgentInvited
+	(*PasswordResetRequested)(nil), // 7: twofold.auth.v1.PasswordResetRequested
+	(*PasswordChanged)(nil),        // 8: twofold.auth.v1.PasswordChanged
+	(*RoleChanged)(nil),            // 9: twofold.auth.v1.RoleChanged
+	(*EmailChanged)(nil),           // 10: twofold.auth.v1.EmailChanged
+	(*AgentDeactivated)(nil),       // 11: twofold.auth.v1.AgentDeactivated
+	(*timestamppb.Timestamp)(nil),  // 12: google.protobuf.Timestamp
+	(*v1.Actor)(nil),               // 13: twofold.event.v1.Actor
+	(Agent_Role)(0),                // 14: twofold.auth.v1.Agent.Role
 }
 var file_twofold_auth_v1_events_proto_depIdxs = []int32{
-	5, // 0: twofold.auth.v1.MFAEnrolled.enroll_time:type_name -> google.protobuf.Timestamp
-	5, // 1: twofold.auth.v1.MFAReset.reset_time:type_name -> google.protobuf.Timestamp
-	6, // 2: twofold.auth.v1.MFAReset.actor:type_name -> twofold.event.v1.Actor
-	5, // 3: twofold.auth.v1.FactorRemoved.remove_time:type_name -> google.protobuf.Timestamp
-	5, // 4: twofold.auth.v1.RecoveryCodeUsed.use_time:type_name -> google.protobuf.Timestamp
-	6, // 5: twofold.auth.v1.AgentsImported.actor:type_name -> twofold.event.v1.Actor
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	12, // 0: twofold.auth.v1.MFAEnrolled.enroll_time:type_name -> google.protobuf.Timestamp
+	12, // 1: twofold.auth.v1.MFAReset.reset_time:type_name -> google.protobuf.Timestamp
+	13, // 2: twofold.auth.v1.MFAReset.actor:type_name -> twofold.event.v1.Actor
+	12, // 3: twofold.auth.v1.FactorRemoved.remove_time:type_name -> google.protobuf.Timestamp
+	12, // 4: twofold.auth.v1.RecoveryCodeUsed.use_time:type_name -> google.protobuf.Timestamp
+	13, // 5: twofold.auth.v1.AgentsImported.actor:type_name -> twofold.event.v1.Actor
+	12, // 6: twofold.auth.v1.AgentInvited.invite_time:type_name -> google.protobuf.Timestamp
+	13, // 7: twofold.auth.v1.AgentInvited.actor:type_name -> twofold.event.v1.Actor
+	12, // 8: twofold.auth.v1.PasswordResetRequested.request_time:type_name -> google.protobuf.Timestamp
+	12, // 9: twofold.auth.v1.PasswordChanged.change_time:type_name -> google.protobuf.Timestamp
+	0,  // 10: twofold.auth.v1.PasswordChanged.cause:type_name -> twofold.auth.v1.PasswordChanged.Cause
+	14, // 11: twofold.auth.v1.RoleChanged.previous_role:type_name -> twofold.auth.v1.Agent.Role
+	14, // 12: twofold.auth.v1.RoleChanged.role:type_name -> twofold.auth.v1.Agent.Role
+	12, // 13: twofold.auth.v1.RoleChanged.change_time:type_name -> google.protobuf.Timestamp
+	13, // 14: twofold.auth.v1.RoleChanged.actor:type_name -> twofold.event.v1.Actor
+	12, // 15: twofold.auth.v1.EmailChanged.change_time:type_name -> google.protobuf.Timestamp
+	13, // 16: twofold.auth.v1.EmailChanged.actor:type_name -> twofold.event.v1.Actor
+	12, // 17: twofold.auth.v1.AgentDeactivated.deactivate_time:type_name -> google.protobuf.Timestamp
+	13, // 18: twofold.auth.v1.AgentDeactivated.actor:type_name -> twofold.event.v1.Actor
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_twofold_auth_v1_events_proto_init() }
@@ -504,18 +1105,20 @@ func file_twofold_auth_v1_events_proto_init() {
 	if File_twofold_auth_v1_events_proto != nil {
 		return
 	}
+	file_twofold_auth_v1_agent_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_twofold_auth_v1_events_proto_rawDesc), len(file_twofold_auth_v1_events_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   5,
+			NumEnums:      1,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_twofold_auth_v1_events_proto_goTypes,
 		DependencyIndexes: file_twofold_auth_v1_events_proto_depIdxs,
+		EnumInfos:         file_twofold_auth_v1_events_proto_enumTypes,
 		MessageInfos:      file_twofold_auth_v1_events_proto_msgTypes,
 	}.Build()
 	File_twofold_auth_v1_events_proto = out.File

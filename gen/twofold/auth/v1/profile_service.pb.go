@@ -646,6 +646,98 @@ func (x *RegenerateRecoveryCodesResponse) GetRecoveryCodes() []string {
 	return nil
 }
 
+// A request to change one's password.
+type ChangePasswordRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The password as it is.
+	CurrentPassword string `protobuf:"bytes,1,opt,name=current_password,json=currentPassword,proto3" json:"current_password,omitempty"`
+	// 8 to 1,000 characters.
+	NewPassword   string `protobuf:"bytes,2,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePasswordRequest) Reset() {
+	*x = ChangePasswordRequest{}
+	mi := &file_twofold_auth_v1_profile_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePasswordRequest) ProtoMessage() {}
+
+func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_profile_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
+func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_profile_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ChangePasswordRequest) GetCurrentPassword() string {
+	if x != nil {
+		return x.CurrentPassword
+	}
+	return ""
+}
+
+func (x *ChangePasswordRequest) GetNewPassword() string {
+	if x != nil {
+		return x.NewPassword
+	}
+	return ""
+}
+
+// The password is changed.
+type ChangePasswordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePasswordResponse) Reset() {
+	*x = ChangePasswordResponse{}
+	mi := &file_twofold_auth_v1_profile_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePasswordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePasswordResponse) ProtoMessage() {}
+
+func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_profile_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
+func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_profile_service_proto_rawDescGZIP(), []int{13}
+}
+
 // What the account's policy means for this agent.
 type GetMeResponse_Enforcement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -659,7 +751,7 @@ type GetMeResponse_Enforcement struct {
 
 func (x *GetMeResponse_Enforcement) Reset() {
 	*x = GetMeResponse_Enforcement{}
-	mi := &file_twofold_auth_v1_profile_service_proto_msgTypes[12]
+	mi := &file_twofold_auth_v1_profile_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +763,7 @@ func (x *GetMeResponse_Enforcement) String() string {
 func (*GetMeResponse_Enforcement) ProtoMessage() {}
 
 func (x *GetMeResponse_Enforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_profile_service_proto_msgTypes[12]
+	mi := &file_twofold_auth_v1_profile_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +831,13 @@ const file_twofold_auth_v1_profile_service_proto_rawDesc = "" +
 	"\x14DeleteFactorResponse\" \n" +
 	"\x1eRegenerateRecoveryCodesRequest\"H\n" +
 	"\x1fRegenerateRecoveryCodesResponse\x12%\n" +
-	"\x0erecovery_codes\x18\x01 \x03(\tR\rrecoveryCodes2\xf2\x06\n" +
+	"\x0erecovery_codes\x18\x01 \x03(\tR\rrecoveryCodes\"}\n" +
+	"\x15ChangePasswordRequest\x125\n" +
+	"\x10current_password\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x0fcurrentPassword\x12-\n" +
+	"\fnew_password\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\vnewPassword\"\x18\n" +
+	"\x16ChangePasswordResponse2\xff\a\n" +
 	"\x0eProfileService\x12]\n" +
 	"\x05GetMe\x12\x1d.twofold.auth.v1.GetMeRequest\x1a\x1e.twofold.auth.v1.GetMeResponse\"\x15\x82\xe2\x18\x03\n" +
 	"\x01\x03\x82\xd3\xe4\x93\x02\b\x12\x06/v1/me\x12\x82\x01\n" +
@@ -753,7 +851,9 @@ const file_twofold_auth_v1_profile_service_proto_rawDesc = "" +
 	"\fDeleteFactor\x12$.twofold.auth.v1.DeleteFactorRequest\x1a%.twofold.auth.v1.DeleteFactorResponse\"&\x82\xe2\x18\x03\n" +
 	"\x01\x03\x82\xd3\xe4\x93\x02\x19*\x17/v1/me/factors/{factor}\x12\xaf\x01\n" +
 	"\x17RegenerateRecoveryCodes\x12/.twofold.auth.v1.RegenerateRecoveryCodesRequest\x1a0.twofold.auth.v1.RegenerateRecoveryCodesResponse\"1\x82\xe2\x18\x03\n" +
-	"\x01\x03\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/me/recoveryCodes:regenerateB\xc4\x01\n" +
+	"\x01\x03\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/me/recoveryCodes:regenerate\x12\x8a\x01\n" +
+	"\x0eChangePassword\x12&.twofold.auth.v1.ChangePasswordRequest\x1a'.twofold.auth.v1.ChangePasswordResponse\"'\x82\xe2\x18\x03\n" +
+	"\x01\x03\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/me:changePasswordB\xc4\x01\n" +
 	"\x13com.twofold.auth.v1B\x13ProfileServiceProtoP\x01Z:github.com/twofold-auth/twofold/gen/twofold/auth/v1;authv1\xa2\x02\x03TAX\xaa\x02\x0fTwofold.Auth.V1\xca\x02\x0fTwofold\\Auth\\V1\xe2\x02\x1bTwofold\\Auth\\V1\\GPBMetadata\xea\x02\x11Twofold::Auth::V1b\x06proto3"
 
 var (
@@ -768,7 +868,7 @@ func file_twofold_auth_v1_profile_service_proto_rawDescGZIP() []byte {
 	return file_twofold_auth_v1_profile_service_proto_rawDescData
 }
 
-var file_twofold_auth_v1_profile_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_twofold_auth_v1_profile_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_twofold_auth_v1_profile_service_proto_goTypes = []any{
 	(*GetMeRequest)(nil),                    // 0: twofold.auth.v1.GetMeRequest
 	(*GetMeResponse)(nil),                   // 1: twofold.auth.v1.GetMeResponse
@@ -782,38 +882,42 @@ var file_twofold_auth_v1_profile_service_proto_goTypes = []any{
 	(*DeleteFactorResponse)(nil),            // 9: twofold.auth.v1.DeleteFactorResponse
 	(*RegenerateRecoveryCodesRequest)(nil),  // 10: twofold.auth.v1.RegenerateRecoveryCodesRequest
 	(*RegenerateRecoveryCodesResponse)(nil), // 11: twofold.auth.v1.RegenerateRecoveryCodesResponse
-	(*GetMeResponse_Enforcement)(nil),       // 12: twofold.auth.v1.GetMeResponse.Enforcement
-	(*Agent)(nil),                           // 13: twofold.auth.v1.Agent
-	(*v1.Session)(nil),                      // 14: twofold.session.v1.Session
-	(*Factor)(nil),                          // 15: twofold.auth.v1.Factor
-	(*Enrollment)(nil),                      // 16: twofold.auth.v1.Enrollment
-	(*Prompt)(nil),                          // 17: twofold.auth.v1.Prompt
-	(*timestamppb.Timestamp)(nil),           // 18: google.protobuf.Timestamp
+	(*ChangePasswordRequest)(nil),           // 12: twofold.auth.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),          // 13: twofold.auth.v1.ChangePasswordResponse
+	(*GetMeResponse_Enforcement)(nil),       // 14: twofold.auth.v1.GetMeResponse.Enforcement
+	(*Agent)(nil),                           // 15: twofold.auth.v1.Agent
+	(*v1.Session)(nil),                      // 16: twofold.session.v1.Session
+	(*Factor)(nil),                          // 17: twofold.auth.v1.Factor
+	(*Enrollment)(nil),                      // 18: twofold.auth.v1.Enrollment
+	(*Prompt)(nil),                          // 19: twofold.auth.v1.Prompt
+	(*timestamppb.Timestamp)(nil),           // 20: google.protobuf.Timestamp
 }
 var file_twofold_auth_v1_profile_service_proto_depIdxs = []int32{
-	13, // 0: twofold.auth.v1.GetMeResponse.agent:type_name -> twofold.auth.v1.Agent
-	14, // 1: twofold.auth.v1.GetMeResponse.session:type_name -> twofold.session.v1.Session
-	15, // 2: twofold.auth.v1.GetMeResponse.factors:type_name -> twofold.auth.v1.Factor
-	12, // 3: twofold.auth.v1.GetMeResponse.enforcement:type_name -> twofold.auth.v1.GetMeResponse.Enforcement
-	14, // 4: twofold.auth.v1.VerifyFactorResponse.session:type_name -> twofold.session.v1.Session
-	16, // 5: twofold.auth.v1.BeginEnrollmentResponse.enrollment:type_name -> twofold.auth.v1.Enrollment
-	17, // 6: twofold.auth.v1.ConfirmEnrollmentResponse.confirmation:type_name -> twofold.auth.v1.Prompt
-	14, // 7: twofold.auth.v1.ConfirmEnrollmentResponse.session:type_name -> twofold.session.v1.Session
-	18, // 8: twofold.auth.v1.GetMeResponse.Enforcement.session_revoke_time:type_name -> google.protobuf.Timestamp
+	15, // 0: twofold.auth.v1.GetMeResponse.agent:type_name -> twofold.auth.v1.Agent
+	16, // 1: twofold.auth.v1.GetMeResponse.session:type_name -> twofold.session.v1.Session
+	17, // 2: twofold.auth.v1.GetMeResponse.factors:type_name -> twofold.auth.v1.Factor
+	14, // 3: twofold.auth.v1.GetMeResponse.enforcement:type_name -> twofold.auth.v1.GetMeResponse.Enforcement
+	16, // 4: twofold.auth.v1.VerifyFactorResponse.session:type_name -> twofold.session.v1.Session
+	18, // 5: twofold.auth.v1.BeginEnrollmentResponse.enrollment:type_name -> twofold.auth.v1.Enrollment
+	19, // 6: twofold.auth.v1.ConfirmEnrollmentResponse.confirmation:type_name -> twofold.auth.v1.Prompt
+	16, // 7: twofold.auth.v1.ConfirmEnrollmentResponse.session:type_name -> twofold.session.v1.Session
+	20, // 8: twofold.auth.v1.GetMeResponse.Enforcement.session_revoke_time:type_name -> google.protobuf.Timestamp
 	0,  // 9: twofold.auth.v1.ProfileService.GetMe:input_type -> twofold.auth.v1.GetMeRequest
 	2,  // 10: twofold.auth.v1.ProfileService.VerifyFactor:input_type -> twofold.auth.v1.VerifyFactorRequest
 	4,  // 11: twofold.auth.v1.ProfileService.BeginEnrollment:input_type -> twofold.auth.v1.BeginEnrollmentRequest
 	6,  // 12: twofold.auth.v1.ProfileService.ConfirmEnrollment:input_type -> twofold.auth.v1.ConfirmEnrollmentRequest
 	8,  // 13: twofold.auth.v1.ProfileService.DeleteFactor:input_type -> twofold.auth.v1.DeleteFactorRequest
 	10, // 14: twofold.auth.v1.ProfileService.RegenerateRecoveryCodes:input_type -> twofold.auth.v1.RegenerateRecoveryCodesRequest
-	1,  // 15: twofold.auth.v1.ProfileService.GetMe:output_type -> twofold.auth.v1.GetMeResponse
-	3,  // 16: twofold.auth.v1.ProfileService.VerifyFactor:output_type -> twofold.auth.v1.VerifyFactorResponse
-	5,  // 17: twofold.auth.v1.ProfileService.BeginEnrollment:output_type -> twofold.auth.v1.BeginEnrollmentResponse
-	7,  // 18: twofold.auth.v1.ProfileService.ConfirmEnrollment:output_type -> twofold.auth.v1.ConfirmEnrollmentResponse
-	9,  // 19: twofold.auth.v1.ProfileService.DeleteFactor:output_type -> twofold.auth.v1.DeleteFactorResponse
-	11, // 20: twofold.auth.v1.ProfileService.RegenerateRecoveryCodes:output_type -> twofold.auth.v1.RegenerateRecoveryCodesResponse
-	15, // [15:21] is the sub-list for method output_type
-	9,  // [9:15] is the sub-list for method input_type
+	12, // 15: twofold.auth.v1.ProfileService.ChangePassword:input_type -> twofold.auth.v1.ChangePasswordRequest
+	1,  // 16: twofold.auth.v1.ProfileService.GetMe:output_type -> twofold.auth.v1.GetMeResponse
+	3,  // 17: twofold.auth.v1.ProfileService.VerifyFactor:output_type -> twofold.auth.v1.VerifyFactorResponse
+	5,  // 18: twofold.auth.v1.ProfileService.BeginEnrollment:output_type -> twofold.auth.v1.BeginEnrollmentResponse
+	7,  // 19: twofold.auth.v1.ProfileService.ConfirmEnrollment:output_type -> twofold.auth.v1.ConfirmEnrollmentResponse
+	9,  // 20: twofold.auth.v1.ProfileService.DeleteFactor:output_type -> twofold.auth.v1.DeleteFactorResponse
+	11, // 21: twofold.auth.v1.ProfileService.RegenerateRecoveryCodes:output_type -> twofold.auth.v1.RegenerateRecoveryCodesResponse
+	13, // 22: twofold.auth.v1.ProfileService.ChangePassword:output_type -> twofold.auth.v1.ChangePasswordResponse
+	16, // [16:23] is the sub-list for method output_type
+	9,  // [9:16] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -835,7 +939,7 @@ func file_twofold_auth_v1_profile_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_twofold_auth_v1_profile_service_proto_rawDesc), len(file_twofold_auth_v1_profile_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

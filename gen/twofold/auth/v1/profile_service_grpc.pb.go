@@ -25,6 +25,7 @@ const (
 	ProfileService_ConfirmEnrollment_FullMethodName       = "/twofold.auth.v1.ProfileService/ConfirmEnrollment"
 	ProfileService_DeleteFactor_FullMethodName            = "/twofold.auth.v1.ProfileService/DeleteFactor"
 	ProfileService_RegenerateRecoveryCodes_FullMethodName = "/twofold.auth.v1.ProfileService/RegenerateRecoveryCodes"
+	ProfileService_ChangePassword_FullMethodName          = "/twofold.auth.v1.ProfileService/ChangePassword"
 )
 
 // ProfileServiceClient is the client API for ProfileService service.
@@ -83,6 +84,17 @@ type ProfileServiceClient interface {
 	// FACTOR_NOT_SET_UP.
 	// Events: none.
 	RegenerateRecoveryCodes(ctx context.Context, in *RegenerateRecoveryCodesRequest, opts ...grpc.CallOption) (*RegenerateRecoveryCodesResponse, error)
+	// Changes the password. All other sessions of the agent end before it answers,
+	// and links that were mailed are void; second factors stay as they are.
+	//
+	// Callers: a session; with a factor set up, a fresh one.
+	// Errors: PERMISSION_DENIED STEP_UP_REQUIRED; UNAUTHENTICATED
+	// INVALID_CREDENTIALS, when the current password is wrong; FAILED_PRECONDITION
+	// PASSWORD_NOT_SET; RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS; INVALID_ARGUMENT with
+	// PASSWORD_UNACCEPTABLE or INVALID_FIELD; UNAVAILABLE DEPENDENCY_UNAVAILABLE,
+	// also when the password is stored but sessions could not be ended yet.
+	// Events: PasswordChanged.
+	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
 }
 
 type profileServiceClient struct {
@@ -153,6 +165,16 @@ func (c *profileServiceClient) RegenerateRecoveryCodes(ctx context.Context, in *
 	return out, nil
 }
 
+func (c *profileServiceClient) ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangePasswordResponse)
+	err := c.cc.Invoke(ctx, ProfileService_ChangePassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ProfileServiceServer is the server API for ProfileService service.
 // All implementations must embed UnimplementedProfileServiceServer
 // for forward compatibility.
@@ -209,6 +231,17 @@ type ProfileServiceServer interface {
 	// FACTOR_NOT_SET_UP.
 	// Events: none.
 	RegenerateRecoveryCodes(context.Context, *RegenerateRecoveryCodesRequest) (*RegenerateRecoveryCodesResponse, error)
+	// Changes the password. All other sessions of the agent end before it answers,
+	// and links that were mailed are void; second factors stay as they are.
+	//
+	// Callers: a session; with a factor set up, a fresh one.
+	// Errors: PERMISSION_DENIED STEP_UP_REQUIRED; UNAUTHENTICATED
+	// INVALID_CREDENTIALS, when the current password is wrong; FAILED_PRECONDITION
+	// PASSWORD_NOT_SET; RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS; INVALID_ARGUMENT with
+	// PASSWORD_UNACCEPTABLE or INVALID_FIELD; UNAVAILABLE DEPENDENCY_UNAVAILABLE,
+	// also when the password is stored but sessions could not be ended yet.
+	// Events: PasswordChanged.
+	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
 	mustEmbedUnimplementedProfileServiceServer()
 }
 
@@ -236,6 +269,9 @@ func (UnimplementedProfileServiceServer) DeleteFactor(context.Context, *DeleteFa
 }
 func (UnimplementedProfileServiceServer) RegenerateRecoveryCodes(context.Context, *RegenerateRecoveryCodesRequest) (*RegenerateRecoveryCodesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RegenerateRecoveryCodes not implemented")
+}
+func (UnimplementedProfileServiceServer) ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangePassword not implemented")
 }
 func (UnimplementedProfileServiceServer) mustEmbedUnimplementedProfileServiceServer() {}
 func (UnimplementedProfileServiceServer) testEmbeddedByValue()                        {}
@@ -366,6 +402,24 @@ func _ProfileService_RegenerateRecoveryCodes_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ProfileService_ChangePassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangePasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProfileServiceServer).ChangePassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ProfileService_ChangePassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProfileServiceServer).ChangePassword(ctx, req.(*ChangePasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ProfileService_ServiceDesc is the grpc.ServiceDesc for ProfileService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -396,6 +450,10 @@ var ProfileService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RegenerateRecoveryCodes",
 			Handler:    _ProfileService_RegenerateRecoveryCodes_Handler,
+		},
+		{
+			MethodName: "ChangePassword",
+			Handler:    _ProfileService_ChangePassword_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

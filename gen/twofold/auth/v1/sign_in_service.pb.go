@@ -574,6 +574,487 @@ func (x *ConfirmSignInEnrollmentResponse) GetSession() *v1.Session {
 	return nil
 }
 
+// A first factor that the platform's own login vouches for.
+type SignInWithSSORequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bare id of the account.
+	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// The agent's address, as the identity provider verified it.
+	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
+	// How the identity provider authenticated the person: its `amr` claim
+	// (RFC 8176). It is recorded; nothing is decided on it.
+	Amr []string `protobuf:"bytes,3,rep,name=amr,proto3" json:"amr,omitempty"`
+	// The kind of client; it decides the words of the prompt.
+	Client v1.Client_Kind `protobuf:"varint,4,opt,name=client,proto3,enum=twofold.session.v1.Client_Kind" json:"client,omitempty"`
+	// Whether to stay signed in for 30 days.
+	KeepMeLoggedIn bool `protobuf:"varint,5,opt,name=keep_me_logged_in,json=keepMeLoggedIn,proto3" json:"keep_me_logged_in,omitempty"`
+	// What the person's software calls itself (its User-Agent header).
+	UserAgent string `protobuf:"bytes,6,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
+	// The network address the person comes from, if the platform knows it.
+	ClientAddress string `protobuf:"bytes,7,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignInWithSSORequest) Reset() {
+	*x = SignInWithSSORequest{}
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignInWithSSORequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignInWithSSORequest) ProtoMessage() {}
+
+func (x *SignInWithSSORequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignInWithSSORequest.ProtoReflect.Descriptor instead.
+func (*SignInWithSSORequest) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_sign_in_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SignInWithSSORequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *SignInWithSSORequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *SignInWithSSORequest) GetAmr() []string {
+	if x != nil {
+		return x.Amr
+	}
+	return nil
+}
+
+func (x *SignInWithSSORequest) GetClient() v1.Client_Kind {
+	if x != nil {
+		return x.Client
+	}
+	return v1.Client_Kind(0)
+}
+
+func (x *SignInWithSSORequest) GetKeepMeLoggedIn() bool {
+	if x != nil {
+		return x.KeepMeLoggedIn
+	}
+	return false
+}
+
+func (x *SignInWithSSORequest) GetUserAgent() string {
+	if x != nil {
+		return x.UserAgent
+	}
+	return ""
+}
+
+func (x *SignInWithSSORequest) GetClientAddress() string {
+	if x != nil {
+		return x.ClientAddress
+	}
+	return ""
+}
+
+// The next step of a sign-in by SSO.
+type SignInWithSSOResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of three next steps.
+	//
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*SignInWithSSOResponse_Session
+	//	*SignInWithSSOResponse_Challenge
+	//	*SignInWithSSOResponse_EnrollmentRequired
+	Outcome       isSignInWithSSOResponse_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignInWithSSOResponse) Reset() {
+	*x = SignInWithSSOResponse{}
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignInWithSSOResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignInWithSSOResponse) ProtoMessage() {}
+
+func (x *SignInWithSSOResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignInWithSSOResponse.ProtoReflect.Descriptor instead.
+func (*SignInWithSSOResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_sign_in_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SignInWithSSOResponse) GetOutcome() isSignInWithSSOResponse_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *SignInWithSSOResponse) GetSession() *v1.Session {
+	if x != nil {
+		if x, ok := x.Outcome.(*SignInWithSSOResponse_Session); ok {
+			return x.Session
+		}
+	}
+	return nil
+}
+
+func (x *SignInWithSSOResponse) GetChallenge() *SignInResponse_Challenge {
+	if x != nil {
+		if x, ok := x.Outcome.(*SignInWithSSOResponse_Challenge); ok {
+			return x.Challenge
+		}
+	}
+	return nil
+}
+
+func (x *SignInWithSSOResponse) GetEnrollmentRequired() *SignInResponse_EnrollmentRequired {
+	if x != nil {
+		if x, ok := x.Outcome.(*SignInWithSSOResponse_EnrollmentRequired); ok {
+			return x.EnrollmentRequired
+		}
+	}
+	return nil
+}
+
+type isSignInWithSSOResponse_Outcome interface {
+	isSignInWithSSOResponse_Outcome()
+}
+
+type SignInWithSSOResponse_Session struct {
+	// Signed in.
+	Session *v1.Session `protobuf:"bytes,1,opt,name=session,proto3,oneof"`
+}
+
+type SignInWithSSOResponse_Challenge struct {
+	// A second factor is asked for.
+	Challenge *SignInResponse_Challenge `protobuf:"bytes,2,opt,name=challenge,proto3,oneof"`
+}
+
+type SignInWithSSOResponse_EnrollmentRequired struct {
+	// A second factor has to be set up first.
+	EnrollmentRequired *SignInResponse_EnrollmentRequired `protobuf:"bytes,3,opt,name=enrollment_required,json=enrollmentRequired,proto3,oneof"`
+}
+
+func (*SignInWithSSOResponse_Session) isSignInWithSSOResponse_Outcome() {}
+
+func (*SignInWithSSOResponse_Challenge) isSignInWithSSOResponse_Outcome() {}
+
+func (*SignInWithSSOResponse_EnrollmentRequired) isSignInWithSSOResponse_Outcome() {}
+
+// A request for a link to choose a new password.
+type RequestPasswordResetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bare id of the account.
+	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// The agent's address.
+	Email         string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestPasswordResetRequest) Reset() {
+	*x = RequestPasswordResetRequest{}
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestPasswordResetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestPasswordResetRequest) ProtoMessage() {}
+
+func (x *RequestPasswordResetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestPasswordResetRequest.ProtoReflect.Descriptor instead.
+func (*RequestPasswordResetRequest) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_sign_in_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RequestPasswordResetRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *RequestPasswordResetRequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+// Nothing, whoever was asked for.
+type RequestPasswordResetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestPasswordResetResponse) Reset() {
+	*x = RequestPasswordResetResponse{}
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestPasswordResetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestPasswordResetResponse) ProtoMessage() {}
+
+func (x *RequestPasswordResetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestPasswordResetResponse.ProtoReflect.Descriptor instead.
+func (*RequestPasswordResetResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_sign_in_service_proto_rawDescGZIP(), []int{11}
+}
+
+// A request to accept an invitation.
+type AcceptInvitationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From the link in the mail.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// 8 to 1,000 characters.
+	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptInvitationRequest) Reset() {
+	*x = AcceptInvitationRequest{}
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptInvitationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptInvitationRequest) ProtoMessage() {}
+
+func (x *AcceptInvitationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptInvitationRequest.ProtoReflect.Descriptor instead.
+func (*AcceptInvitationRequest) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_sign_in_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *AcceptInvitationRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *AcceptInvitationRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+// Accepted. To sign in is the next step.
+type AcceptInvitationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptInvitationResponse) Reset() {
+	*x = AcceptInvitationResponse{}
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptInvitationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptInvitationResponse) ProtoMessage() {}
+
+func (x *AcceptInvitationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptInvitationResponse.ProtoReflect.Descriptor instead.
+func (*AcceptInvitationResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_sign_in_service_proto_rawDescGZIP(), []int{13}
+}
+
+// A request to choose a new password.
+type ResetPasswordRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From the link in the mail.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// 8 to 1,000 characters.
+	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetPasswordRequest) Reset() {
+	*x = ResetPasswordRequest{}
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetPasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetPasswordRequest) ProtoMessage() {}
+
+func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
+func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_sign_in_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ResetPasswordRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *ResetPasswordRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+// The password is changed. To sign in is the next step.
+type ResetPasswordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetPasswordResponse) Reset() {
+	*x = ResetPasswordResponse{}
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetPasswordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetPasswordResponse) ProtoMessage() {}
+
+func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
+func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_auth_v1_sign_in_service_proto_rawDescGZIP(), []int{15}
+}
+
 // A second factor is asked for.
 type SignInResponse_Challenge struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -589,7 +1070,7 @@ type SignInResponse_Challenge struct {
 
 func (x *SignInResponse_Challenge) Reset() {
 	*x = SignInResponse_Challenge{}
-	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[8]
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +1082,7 @@ func (x *SignInResponse_Challenge) String() string {
 func (*SignInResponse_Challenge) ProtoMessage() {}
 
 func (x *SignInResponse_Challenge) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[8]
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +1136,7 @@ type SignInResponse_EnrollmentRequired struct {
 
 func (x *SignInResponse_EnrollmentRequired) Reset() {
 	*x = SignInResponse_EnrollmentRequired{}
-	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[9]
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +1148,7 @@ func (x *SignInResponse_EnrollmentRequired) String() string {
 func (*SignInResponse_EnrollmentRequired) ProtoMessage() {}
 
 func (x *SignInResponse_EnrollmentRequired) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[9]
+	mi := &file_twofold_auth_v1_sign_in_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +1243,42 @@ const file_twofold_auth_v1_sign_in_service_proto_rawDesc = "" +
 	"\x1fConfirmSignInEnrollmentResponse\x12%\n" +
 	"\x0erecovery_codes\x18\x01 \x03(\tR\rrecoveryCodes\x12;\n" +
 	"\fconfirmation\x18\x02 \x01(\v2\x17.twofold.auth.v1.PromptR\fconfirmation\x125\n" +
-	"\asession\x18\x03 \x01(\v2\x1b.twofold.session.v1.SessionR\asession2\xdd\x04\n" +
+	"\asession\x18\x03 \x01(\v2\x1b.twofold.session.v1.SessionR\asession\"\xe1\x02\n" +
+	"\x14SignInWithSSORequest\x12$\n" +
+	"\aaccount\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\aaccount\x12 \n" +
+	"\x05email\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x05email\x128\n" +
+	"\x03amr\x18\x03 \x03(\tB&\xbaH#\x92\x01 \x10\x14\"\x1cr\x1a2\x18^[A-Za-z0-9._:/-]{1,64}$R\x03amr\x12C\n" +
+	"\x06client\x18\x04 \x01(\x0e2\x1f.twofold.session.v1.Client.KindB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x06client\x12)\n" +
+	"\x11keep_me_logged_in\x18\x05 \x01(\bR\x0ekeepMeLoggedIn\x12'\n" +
+	"\n" +
+	"user_agent\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\tuserAgent\x12.\n" +
+	"\x0eclient_address\x18\a \x01(\tB\a\xbaH\x04r\x02\x18dR\rclientAddress\"\x8d\x02\n" +
+	"\x15SignInWithSSOResponse\x127\n" +
+	"\asession\x18\x01 \x01(\v2\x1b.twofold.session.v1.SessionH\x00R\asession\x12I\n" +
+	"\tchallenge\x18\x02 \x01(\v2).twofold.auth.v1.SignInResponse.ChallengeH\x00R\tchallenge\x12e\n" +
+	"\x13enrollment_required\x18\x03 \x01(\v22.twofold.auth.v1.SignInResponse.EnrollmentRequiredH\x00R\x12enrollmentRequiredB\t\n" +
+	"\aoutcome\"e\n" +
+	"\x1bRequestPasswordResetRequest\x12$\n" +
+	"\aaccount\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\aaccount\x12 \n" +
+	"\x05email\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x05email\"\x1e\n" +
+	"\x1cRequestPasswordResetResponse\"c\n" +
+	"\x17AcceptInvitationRequest\x12 \n" +
+	"\x05token\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x05token\x12&\n" +
+	"\bpassword\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\bpassword\"\x1a\n" +
+	"\x18AcceptInvitationResponse\"`\n" +
+	"\x14ResetPasswordRequest\x12 \n" +
+	"\x05token\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x05token\x12&\n" +
+	"\bpassword\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\bpassword\"\x17\n" +
+	"\x15ResetPasswordResponse2\x9f\t\n" +
 	"\rSignInService\x12g\n" +
 	"\x06SignIn\x12\x1e.twofold.auth.v1.SignInRequest\x1a\x1f.twofold.auth.v1.SignInResponse\"\x1c\x82\xe2\x18\x03\n" +
 	"\x01\x01\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
@@ -773,7 +1289,15 @@ const file_twofold_auth_v1_sign_in_service_proto_rawDesc = "" +
 	"\x01\x02\x82\xd3\xe4\x93\x02+:\x01*b\n" +
 	"enrollment\"\x1a/v1/signIn:beginEnrollment\x12\xac\x01\n" +
 	"\x17ConfirmSignInEnrollment\x12/.twofold.auth.v1.ConfirmSignInEnrollmentRequest\x1a0.twofold.auth.v1.ConfirmSignInEnrollmentResponse\".\x82\xe2\x18\x03\n" +
-	"\x01\x02\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/signIn:confirmEnrollmentB\xc3\x01\n" +
+	"\x01\x02\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/signIn:confirmEnrollment\x12q\n" +
+	"\rSignInWithSSO\x12%.twofold.auth.v1.SignInWithSSORequest\x1a&.twofold.auth.v1.SignInWithSSOResponse\"\x11\x82\xe2\x18\r\n" +
+	"\x01\x06\x12\bplatform\x12\xa6\x01\n" +
+	"\x14RequestPasswordReset\x12,.twofold.auth.v1.RequestPasswordResetRequest\x1a-.twofold.auth.v1.RequestPasswordResetResponse\"1\x82\xe2\x18\x03\n" +
+	"\x01\x01\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/signIn:requestPasswordReset\x12\x96\x01\n" +
+	"\x10AcceptInvitation\x12(.twofold.auth.v1.AcceptInvitationRequest\x1a).twofold.auth.v1.AcceptInvitationResponse\"-\x82\xe2\x18\x03\n" +
+	"\x01\x01\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/signIn:acceptInvitation\x12\x8a\x01\n" +
+	"\rResetPassword\x12%.twofold.auth.v1.ResetPasswordRequest\x1a&.twofold.auth.v1.ResetPasswordResponse\"*\x82\xe2\x18\x03\n" +
+	"\x01\x01\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/signIn:resetPasswordB\xc3\x01\n" +
 	"\x13com.twofold.auth.v1B\x12SignInServiceProtoP\x01Z:github.com/twofold-auth/twofold/gen/twofold/auth/v1;authv1\xa2\x02\x03TAX\xaa\x02\x0fTwofold.Auth.V1\xca\x02\x0fTwofold\\Auth\\V1\xe2\x02\x1bTwofold\\Auth\\V1\\GPBMetadata\xea\x02\x11Twofold::Auth::V1b\x06proto3"
 
 var (
@@ -788,7 +1312,7 @@ func file_twofold_auth_v1_sign_in_service_proto_rawDescGZIP() []byte {
 	return file_twofold_auth_v1_sign_in_service_proto_rawDescData
 }
 
-var file_twofold_auth_v1_sign_in_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_twofold_auth_v1_sign_in_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_twofold_auth_v1_sign_in_service_proto_goTypes = []any{
 	(*SignInRequest)(nil),                     // 0: twofold.auth.v1.SignInRequest
 	(*SignInResponse)(nil),                    // 1: twofold.auth.v1.SignInResponse
@@ -798,42 +1322,62 @@ var file_twofold_auth_v1_sign_in_service_proto_goTypes = []any{
 	(*BeginSignInEnrollmentResponse)(nil),     // 5: twofold.auth.v1.BeginSignInEnrollmentResponse
 	(*ConfirmSignInEnrollmentRequest)(nil),    // 6: twofold.auth.v1.ConfirmSignInEnrollmentRequest
 	(*ConfirmSignInEnrollmentResponse)(nil),   // 7: twofold.auth.v1.ConfirmSignInEnrollmentResponse
-	(*SignInResponse_Challenge)(nil),          // 8: twofold.auth.v1.SignInResponse.Challenge
-	(*SignInResponse_EnrollmentRequired)(nil), // 9: twofold.auth.v1.SignInResponse.EnrollmentRequired
-	(v1.Client_Kind)(0),                       // 10: twofold.session.v1.Client.Kind
-	(*v1.Session)(nil),                        // 11: twofold.session.v1.Session
-	(*Enrollment)(nil),                        // 12: twofold.auth.v1.Enrollment
-	(*Prompt)(nil),                            // 13: twofold.auth.v1.Prompt
-	(*timestamppb.Timestamp)(nil),             // 14: google.protobuf.Timestamp
-	(Factor_Type)(0),                          // 15: twofold.auth.v1.Factor.Type
+	(*SignInWithSSORequest)(nil),              // 8: twofold.auth.v1.SignInWithSSORequest
+	(*SignInWithSSOResponse)(nil),             // 9: twofold.auth.v1.SignInWithSSOResponse
+	(*RequestPasswordResetRequest)(nil),       // 10: twofold.auth.v1.RequestPasswordResetRequest
+	(*RequestPasswordResetResponse)(nil),      // 11: twofold.auth.v1.RequestPasswordResetResponse
+	(*AcceptInvitationRequest)(nil),           // 12: twofold.auth.v1.AcceptInvitationRequest
+	(*AcceptInvitationResponse)(nil),          // 13: twofold.auth.v1.AcceptInvitationResponse
+	(*ResetPasswordRequest)(nil),              // 14: twofold.auth.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),             // 15: twofold.auth.v1.ResetPasswordResponse
+	(*SignInResponse_Challenge)(nil),          // 16: twofold.auth.v1.SignInResponse.Challenge
+	(*SignInResponse_EnrollmentRequired)(nil), // 17: twofold.auth.v1.SignInResponse.EnrollmentRequired
+	(v1.Client_Kind)(0),                       // 18: twofold.session.v1.Client.Kind
+	(*v1.Session)(nil),                        // 19: twofold.session.v1.Session
+	(*Enrollment)(nil),                        // 20: twofold.auth.v1.Enrollment
+	(*Prompt)(nil),                            // 21: twofold.auth.v1.Prompt
+	(*timestamppb.Timestamp)(nil),             // 22: google.protobuf.Timestamp
+	(Factor_Type)(0),                          // 23: twofold.auth.v1.Factor.Type
 }
 var file_twofold_auth_v1_sign_in_service_proto_depIdxs = []int32{
-	10, // 0: twofold.auth.v1.SignInRequest.client:type_name -> twofold.session.v1.Client.Kind
-	11, // 1: twofold.auth.v1.SignInResponse.session:type_name -> twofold.session.v1.Session
-	8,  // 2: twofold.auth.v1.SignInResponse.challenge:type_name -> twofold.auth.v1.SignInResponse.Challenge
-	9,  // 3: twofold.auth.v1.SignInResponse.enrollment_required:type_name -> twofold.auth.v1.SignInResponse.EnrollmentRequired
-	11, // 4: twofold.auth.v1.VerifySignInResponse.session:type_name -> twofold.session.v1.Session
-	12, // 5: twofold.auth.v1.BeginSignInEnrollmentResponse.enrollment:type_name -> twofold.auth.v1.Enrollment
-	13, // 6: twofold.auth.v1.ConfirmSignInEnrollmentResponse.confirmation:type_name -> twofold.auth.v1.Prompt
-	11, // 7: twofold.auth.v1.ConfirmSignInEnrollmentResponse.session:type_name -> twofold.session.v1.Session
-	14, // 8: twofold.auth.v1.SignInResponse.Challenge.expire_time:type_name -> google.protobuf.Timestamp
-	15, // 9: twofold.auth.v1.SignInResponse.Challenge.methods:type_name -> twofold.auth.v1.Factor.Type
-	14, // 10: twofold.auth.v1.SignInResponse.EnrollmentRequired.expire_time:type_name -> google.protobuf.Timestamp
-	15, // 11: twofold.auth.v1.SignInResponse.EnrollmentRequired.methods:type_name -> twofold.auth.v1.Factor.Type
-	13, // 12: twofold.auth.v1.SignInResponse.EnrollmentRequired.prompt:type_name -> twofold.auth.v1.Prompt
-	0,  // 13: twofold.auth.v1.SignInService.SignIn:input_type -> twofold.auth.v1.SignInRequest
-	2,  // 14: twofold.auth.v1.SignInService.VerifySignIn:input_type -> twofold.auth.v1.VerifySignInRequest
-	4,  // 15: twofold.auth.v1.SignInService.BeginSignInEnrollment:input_type -> twofold.auth.v1.BeginSignInEnrollmentRequest
-	6,  // 16: twofold.auth.v1.SignInService.ConfirmSignInEnrollment:input_type -> twofold.auth.v1.ConfirmSignInEnrollmentRequest
-	1,  // 17: twofold.auth.v1.SignInService.SignIn:output_type -> twofold.auth.v1.SignInResponse
-	3,  // 18: twofold.auth.v1.SignInService.VerifySignIn:output_type -> twofold.auth.v1.VerifySignInResponse
-	5,  // 19: twofold.auth.v1.SignInService.BeginSignInEnrollment:output_type -> twofold.auth.v1.BeginSignInEnrollmentResponse
-	7,  // 20: twofold.auth.v1.SignInService.ConfirmSignInEnrollment:output_type -> twofold.auth.v1.ConfirmSignInEnrollmentResponse
-	17, // [17:21] is the sub-list for method output_type
-	13, // [13:17] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	18, // 0: twofold.auth.v1.SignInRequest.client:type_name -> twofold.session.v1.Client.Kind
+	19, // 1: twofold.auth.v1.SignInResponse.session:type_name -> twofold.session.v1.Session
+	16, // 2: twofold.auth.v1.SignInResponse.challenge:type_name -> twofold.auth.v1.SignInResponse.Challenge
+	17, // 3: twofold.auth.v1.SignInResponse.enrollment_required:type_name -> twofold.auth.v1.SignInResponse.EnrollmentRequired
+	19, // 4: twofold.auth.v1.VerifySignInResponse.session:type_name -> twofold.session.v1.Session
+	20, // 5: twofold.auth.v1.BeginSignInEnrollmentResponse.enrollment:type_name -> twofold.auth.v1.Enrollment
+	21, // 6: twofold.auth.v1.ConfirmSignInEnrollmentResponse.confirmation:type_name -> twofold.auth.v1.Prompt
+	19, // 7: twofold.auth.v1.ConfirmSignInEnrollmentResponse.session:type_name -> twofold.session.v1.Session
+	18, // 8: twofold.auth.v1.SignInWithSSORequest.client:type_name -> twofold.session.v1.Client.Kind
+	19, // 9: twofold.auth.v1.SignInWithSSOResponse.session:type_name -> twofold.session.v1.Session
+	16, // 10: twofold.auth.v1.SignInWithSSOResponse.challenge:type_name -> twofold.auth.v1.SignInResponse.Challenge
+	17, // 11: twofold.auth.v1.SignInWithSSOResponse.enrollment_required:type_name -> twofold.auth.v1.SignInResponse.EnrollmentRequired
+	22, // 12: twofold.auth.v1.SignInResponse.Challenge.expire_time:type_name -> google.protobuf.Timestamp
+	23, // 13: twofold.auth.v1.SignInResponse.Challenge.methods:type_name -> twofold.auth.v1.Factor.Type
+	22, // 14: twofold.auth.v1.SignInResponse.EnrollmentRequired.expire_time:type_name -> google.protobuf.Timestamp
+	23, // 15: twofold.auth.v1.SignInResponse.EnrollmentRequired.methods:type_name -> twofold.auth.v1.Factor.Type
+	21, // 16: twofold.auth.v1.SignInResponse.EnrollmentRequired.prompt:type_name -> twofold.auth.v1.Prompt
+	0,  // 17: twofold.auth.v1.SignInService.SignIn:input_type -> twofold.auth.v1.SignInRequest
+	2,  // 18: twofold.auth.v1.SignInService.VerifySignIn:input_type -> twofold.auth.v1.VerifySignInRequest
+	4,  // 19: twofold.auth.v1.SignInService.BeginSignInEnrollment:input_type -> twofold.auth.v1.BeginSignInEnrollmentRequest
+	6,  // 20: twofold.auth.v1.SignInService.ConfirmSignInEnrollment:input_type -> twofold.auth.v1.ConfirmSignInEnrollmentRequest
+	8,  // 21: twofold.auth.v1.SignInService.SignInWithSSO:input_type -> twofold.auth.v1.SignInWithSSORequest
+	10, // 22: twofold.auth.v1.SignInService.RequestPasswordReset:input_type -> twofold.auth.v1.RequestPasswordResetRequest
+	12, // 23: twofold.auth.v1.SignInService.AcceptInvitation:input_type -> twofold.auth.v1.AcceptInvitationRequest
+	14, // 24: twofold.auth.v1.SignInService.ResetPassword:input_type -> twofold.auth.v1.ResetPasswordRequest
+	1,  // 25: twofold.auth.v1.SignInService.SignIn:output_type -> twofold.auth.v1.SignInResponse
+	3,  // 26: twofold.auth.v1.SignInService.VerifySignIn:output_type -> twofold.auth.v1.VerifySignInResponse
+	5,  // 27: twofold.auth.v1.SignInService.BeginSignInEnrollment:output_type -> twofold.auth.v1.BeginSignInEnrollmentResponse
+	7,  // 28: twofold.auth.v1.SignInService.ConfirmSignInEnrollment:output_type -> twofold.auth.v1.ConfirmSignInEnrollmentResponse
+	9,  // 29: twofold.auth.v1.SignInService.SignInWithSSO:output_type -> twofold.auth.v1.SignInWithSSOResponse
+	11, // 30: twofold.auth.v1.SignInService.RequestPasswordReset:output_type -> twofold.auth.v1.RequestPasswordResetResponse
+	13, // 31: twofold.auth.v1.SignInService.AcceptInvitation:output_type -> twofold.auth.v1.AcceptInvitationResponse
+	15, // 32: twofold.auth.v1.SignInService.ResetPassword:output_type -> twofold.auth.v1.ResetPasswordResponse
+	25, // [25:33] is the sub-list for method output_type
+	17, // [17:25] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_twofold_auth_v1_sign_in_service_proto_init() }
@@ -851,13 +1395,18 @@ func file_twofold_auth_v1_sign_in_service_proto_init() {
 		(*VerifySignInRequest_TotpCode)(nil),
 		(*VerifySignInRequest_RecoveryCode)(nil),
 	}
+	file_twofold_auth_v1_sign_in_service_proto_msgTypes[9].OneofWrappers = []any{
+		(*SignInWithSSOResponse_Session)(nil),
+		(*SignInWithSSOResponse_Challenge)(nil),
+		(*SignInWithSSOResponse_EnrollmentRequired)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_twofold_auth_v1_sign_in_service_proto_rawDesc), len(file_twofold_auth_v1_sign_in_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,10 @@ const (
 	SignInService_VerifySignIn_FullMethodName            = "/twofold.auth.v1.SignInService/VerifySignIn"
 	SignInService_BeginSignInEnrollment_FullMethodName   = "/twofold.auth.v1.SignInService/BeginSignInEnrollment"
 	SignInService_ConfirmSignInEnrollment_FullMethodName = "/twofold.auth.v1.SignInService/ConfirmSignInEnrollment"
+	SignInService_SignInWithSSO_FullMethodName           = "/twofold.auth.v1.SignInService/SignInWithSSO"
+	SignInService_RequestPasswordReset_FullMethodName    = "/twofold.auth.v1.SignInService/RequestPasswordReset"
+	SignInService_AcceptInvitation_FullMethodName        = "/twofold.auth.v1.SignInService/AcceptInvitation"
+	SignInService_ResetPassword_FullMethodName           = "/twofold.auth.v1.SignInService/ResetPassword"
 )
 
 // SignInServiceClient is the client API for SignInService service.
@@ -69,6 +73,43 @@ type SignInServiceClient interface {
 	// TOO_MANY_ATTEMPTS; INVALID_ARGUMENT TOTP_CODE_MALFORMED.
 	// Events: MFAEnrolled.
 	ConfirmSignInEnrollment(ctx context.Context, in *ConfirmSignInEnrollmentRequest, opts ...grpc.CallOption) (*ConfirmSignInEnrollmentResponse, error)
+	// Begins a sign-in whose first factor the platform's own login vouches for.
+	// What follows is decided by the same rule as after a password; the account's
+	// policy says whether it covers such sign-ins (`apply_to_sso`), and admins who
+	// have a password are always covered. Whoever was invited is active from the
+	// first time on, and the invitation void.
+	//
+	// Callers: the platform's login, by identity.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND for an unknown account or address;
+	// FAILED_PRECONDITION AGENT_DEACTIVATED; INVALID_ARGUMENT INVALID_FIELD.
+	// Events: none.
+	SignInWithSSO(ctx context.Context, in *SignInWithSSORequest, opts ...grpc.CallOption) (*SignInWithSSOResponse, error)
+	// Asks for a link to choose a new password. The answer is the same, and takes
+	// the same time, whether or not anybody has the address; who has a password
+	// gets a mail, a few in an hour at most. An earlier link is void then.
+	//
+	// Callers: anyone.
+	// Errors: INVALID_ARGUMENT INVALID_FIELD.
+	// Events: PasswordResetRequested, afterwards.
+	RequestPasswordReset(ctx context.Context, in *RequestPasswordResetRequest, opts ...grpc.CallOption) (*RequestPasswordResetResponse, error)
+	// Accepts an invitation: the agent has a password from now on and can sign in.
+	// It signs nobody in.
+	//
+	// Callers: anyone; the token of the invitation decides.
+	// Errors: UNAUTHENTICATED LINK_EXPIRED (unknown, over, used or replaced, never
+	// said which); INVALID_ARGUMENT with PASSWORD_UNACCEPTABLE or INVALID_FIELD.
+	// Events: PasswordChanged.
+	AcceptInvitation(ctx context.Context, in *AcceptInvitationRequest, opts ...grpc.CallOption) (*AcceptInvitationResponse, error)
+	// Chooses a new password with a link that was mailed. All sessions of the agent
+	// end before it answers. It signs nobody in, and second factors stay as they are.
+	//
+	// Callers: anyone; the token of the link decides.
+	// Errors: UNAUTHENTICATED LINK_EXPIRED (unknown, over, used or replaced, never
+	// said which); INVALID_ARGUMENT with PASSWORD_UNACCEPTABLE or INVALID_FIELD;
+	// UNAVAILABLE DEPENDENCY_UNAVAILABLE, also when the password is stored but
+	// sessions could not be ended yet.
+	// Events: PasswordChanged.
+	ResetPassword(ctx context.Context, in *ResetPasswordRequest, opts ...grpc.CallOption) (*ResetPasswordResponse, error)
 }
 
 type signInServiceClient struct {
@@ -119,6 +160,46 @@ func (c *signInServiceClient) ConfirmSignInEnrollment(ctx context.Context, in *C
 	return out, nil
 }
 
+func (c *signInServiceClient) SignInWithSSO(ctx context.Context, in *SignInWithSSORequest, opts ...grpc.CallOption) (*SignInWithSSOResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignInWithSSOResponse)
+	err := c.cc.Invoke(ctx, SignInService_SignInWithSSO_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signInServiceClient) RequestPasswordReset(ctx context.Context, in *RequestPasswordResetRequest, opts ...grpc.CallOption) (*RequestPasswordResetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RequestPasswordResetResponse)
+	err := c.cc.Invoke(ctx, SignInService_RequestPasswordReset_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signInServiceClient) AcceptInvitation(ctx context.Context, in *AcceptInvitationRequest, opts ...grpc.CallOption) (*AcceptInvitationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcceptInvitationResponse)
+	err := c.cc.Invoke(ctx, SignInService_AcceptInvitation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signInServiceClient) ResetPassword(ctx context.Context, in *ResetPasswordRequest, opts ...grpc.CallOption) (*ResetPasswordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResetPasswordResponse)
+	err := c.cc.Invoke(ctx, SignInService_ResetPassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SignInServiceServer is the server API for SignInService service.
 // All implementations must embed UnimplementedSignInServiceServer
 // for forward compatibility.
@@ -163,6 +244,43 @@ type SignInServiceServer interface {
 	// TOO_MANY_ATTEMPTS; INVALID_ARGUMENT TOTP_CODE_MALFORMED.
 	// Events: MFAEnrolled.
 	ConfirmSignInEnrollment(context.Context, *ConfirmSignInEnrollmentRequest) (*ConfirmSignInEnrollmentResponse, error)
+	// Begins a sign-in whose first factor the platform's own login vouches for.
+	// What follows is decided by the same rule as after a password; the account's
+	// policy says whether it covers such sign-ins (`apply_to_sso`), and admins who
+	// have a password are always covered. Whoever was invited is active from the
+	// first time on, and the invitation void.
+	//
+	// Callers: the platform's login, by identity.
+	// Errors: NOT_FOUND RESOURCE_NOT_FOUND for an unknown account or address;
+	// FAILED_PRECONDITION AGENT_DEACTIVATED; INVALID_ARGUMENT INVALID_FIELD.
+	// Events: none.
+	SignInWithSSO(context.Context, *SignInWithSSORequest) (*SignInWithSSOResponse, error)
+	// Asks for a link to choose a new password. The answer is the same, and takes
+	// the same time, whether or not anybody has the address; who has a password
+	// gets a mail, a few in an hour at most. An earlier link is void then.
+	//
+	// Callers: anyone.
+	// Errors: INVALID_ARGUMENT INVALID_FIELD.
+	// Events: PasswordResetRequested, afterwards.
+	RequestPasswordReset(context.Context, *RequestPasswordResetRequest) (*RequestPasswordResetResponse, error)
+	// Accepts an invitation: the agent has a password from now on and can sign in.
+	// It signs nobody in.
+	//
+	// Callers: anyone; the token of the invitation decides.
+	// Errors: UNAUTHENTICATED LINK_EXPIRED (unknown, over, used or replaced, never
+	// said which); INVALID_ARGUMENT with PASSWORD_UNACCEPTABLE or INVALID_FIELD.
+	// Events: PasswordChanged.
+	AcceptInvitation(context.Context, *AcceptInvitationRequest) (*AcceptInvitationResponse, error)
+	// Chooses a new password with a link that was mailed. All sessions of the agent
+	// end before it answers. It signs nobody in, and second factors stay as they are.
+	//
+	// Callers: anyone; the token of the link decides.
+	// Errors: UNAUTHENTICATED LINK_EXPIRED (unknown, over, used or replaced, never
+	// said which); INVALID_ARGUMENT with PASSWORD_UNACCEPTABLE or INVALID_FIELD;
+	// UNAVAILABLE DEPENDENCY_UNAVAILABLE, also when the password is stored but
+	// sessions could not be ended yet.
+	// Events: PasswordChanged.
+	ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error)
 	mustEmbedUnimplementedSignInServiceServer()
 }
 
@@ -184,6 +302,18 @@ func (UnimplementedSignInServiceServer) BeginSignInEnrollment(context.Context, *
 }
 func (UnimplementedSignInServiceServer) ConfirmSignInEnrollment(context.Context, *ConfirmSignInEnrollmentRequest) (*ConfirmSignInEnrollmentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ConfirmSignInEnrollment not implemented")
+}
+func (UnimplementedSignInServiceServer) SignInWithSSO(context.Context, *SignInWithSSORequest) (*SignInWithSSOResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SignInWithSSO not implemented")
+}
+func (UnimplementedSignInServiceServer) RequestPasswordReset(context.Context, *RequestPasswordResetRequest) (*RequestPasswordResetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RequestPasswordReset not implemented")
+}
+func (UnimplementedSignInServiceServer) AcceptInvitation(context.Context, *AcceptInvitationRequest) (*AcceptInvitationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcceptInvitation not implemented")
+}
+func (UnimplementedSignInServiceServer) ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResetPassword not implemented")
 }
 func (UnimplementedSignInServiceServer) mustEmbedUnimplementedSignInServiceServer() {}
 func (UnimplementedSignInServiceServer) testEmbeddedByValue()                       {}
@@ -278,6 +408,78 @@ func _SignInService_ConfirmSignInEnrollment_Handler(srv interface{}, ctx context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SignInService_SignInWithSSO_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignInWithSSORequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignInServiceServer).SignInWithSSO(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignInService_SignInWithSSO_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignInServiceServer).SignInWithSSO(ctx, req.(*SignInWithSSORequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignInService_RequestPasswordReset_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RequestPasswordResetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignInServiceServer).RequestPasswordReset(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignInService_RequestPasswordReset_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignInServiceServer).RequestPasswordReset(ctx, req.(*RequestPasswordResetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignInService_AcceptInvitation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcceptInvitationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignInServiceServer).AcceptInvitation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignInService_AcceptInvitation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignInServiceServer).AcceptInvitation(ctx, req.(*AcceptInvitationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignInService_ResetPassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResetPasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignInServiceServer).ResetPassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignInService_ResetPassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignInServiceServer).ResetPassword(ctx, req.(*ResetPasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SignInService_ServiceDesc is the grpc.ServiceDesc for SignInService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -300,6 +502,22 @@ var SignInService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ConfirmSignInEnrollment",
 			Handler:    _SignInService_ConfirmSignInEnrollment_Handler,
+		},
+		{
+			MethodName: "SignInWithSSO",
+			Handler:    _SignInService_SignInWithSSO_Handler,
+		},
+		{
+			MethodName: "RequestPasswordReset",
+			Handler:    _SignInService_RequestPasswordReset_Handler,
+		},
+		{
+			MethodName: "AcceptInvitation",
+			Handler:    _SignInService_AcceptInvitation_Handler,
+		},
+		{
+			MethodName: "ResetPassword",
+			Handler:    _SignInService_ResetPassword_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -46,20 +46,26 @@ const (
 	Notice_INVITATION Notice_Kind = 7
 	// A link to set a new password.
 	Notice_PASSWORD_RESET Notice_Kind = 8
+	// The password was changed, or the first one set.
+	Notice_PASSWORD_CHANGED Notice_Kind = 9
+	// The agent has another address; this goes to the earlier one.
+	Notice_EMAIL_CHANGED Notice_Kind = 10
 )
 
 // Enum value maps for Notice_Kind.
 var (
 	Notice_Kind_name = map[int32]string{
-		0: "KIND_UNSPECIFIED",
-		1: "ENFORCEMENT_ENABLED",
-		2: "ENFORCEMENT_LIFTED",
-		3: "MFA_RESET",
-		4: "FACTOR_ADDED",
-		5: "FACTOR_REMOVED",
-		6: "RECOVERY_CODE_USED",
-		7: "INVITATION",
-		8: "PASSWORD_RESET",
+		0:  "KIND_UNSPECIFIED",
+		1:  "ENFORCEMENT_ENABLED",
+		2:  "ENFORCEMENT_LIFTED",
+		3:  "MFA_RESET",
+		4:  "FACTOR_ADDED",
+		5:  "FACTOR_REMOVED",
+		6:  "RECOVERY_CODE_USED",
+		7:  "INVITATION",
+		8:  "PASSWORD_RESET",
+		9:  "PASSWORD_CHANGED",
+		10: "EMAIL_CHANGED",
 	}
 	Notice_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":    0,
@@ -71,6 +77,8 @@ var (
 		"RECOVERY_CODE_USED":  6,
 		"INVITATION":          7,
 		"PASSWORD_RESET":      8,
+		"PASSWORD_CHANGED":    9,
+		"EMAIL_CHANGED":       10,
 	}
 )
 
@@ -324,7 +332,7 @@ var File_twofold_notifier_v1_notice_proto protoreflect.FileDescriptor
 
 const file_twofold_notifier_v1_notice_proto_rawDesc = "" +
 	"\n" +
-	" twofold/notifier/v1/notice.proto\x12\x13twofold.notifier.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x06\n" +
+	" twofold/notifier/v1/notice.proto\x12\x13twofold.notifier.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x06\n" +
 	"\x06Notice\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x04kind\x18\x02 \x01(\x0e2 .twofold.notifier.v1.Notice.KindR\x04kind\x127\n" +
@@ -341,7 +349,7 @@ const file_twofold_notifier_v1_notice_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x12'\n" +
 	"\x0ffailed_attempts\x18\v \x01(\x05R\x0efailedAttempts\x12\x1d\n" +
 	"\n" +
-	"last_error\x18\f \x01(\tR\tlastError\"\xbe\x01\n" +
+	"last_error\x18\f \x01(\tR\tlastError\"\xe7\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13ENFORCEMENT_ENABLED\x10\x01\x12\x16\n" +
@@ -352,7 +360,10 @@ const file_twofold_notifier_v1_notice_proto_rawDesc = "" +
 	"\x12RECOVERY_CODE_USED\x10\x06\x12\x0e\n" +
 	"\n" +
 	"INVITATION\x10\a\x12\x12\n" +
-	"\x0ePASSWORD_RESET\x10\b\"x\n" +
+	"\x0ePASSWORD_RESET\x10\b\x12\x14\n" +
+	"\x10PASSWORD_CHANGED\x10\t\x12\x11\n" +
+	"\rEMAIL_CHANGED\x10\n" +
+	"\"x\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +
