@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -137,7 +138,7 @@ func (s *store) selectEnrollment(
 }
 
 func countEnrollmentFailure(ctx context.Context, tx *sqldb.Tx, a agent, e enrollment, now time.Time) error {
-	if err := countGuesses(ctx, tx, a.id, now, failedEnrollment); err != nil {
+	if err := countGuesses(ctx, tx, a, now, failedEnrollment); err != nil {
 		return err
 	}
 	if e.failures+1 >= maxEnrollmentFailures {
@@ -191,7 +192,13 @@ func (s *Service) install(
 	if err != nil {
 		return nil, err
 	}
-	return &enrolled{agent: a, codes: codes}, outbox.Append(ctx, tx, event)
+	if err := outbox.Append(ctx, tx, event); err != nil {
+		return nil, err
+	}
+	err = recordOwn(ctx, tx, actionEnroll, a, details{
+		"factor": factorID, "type": factorTOTP, "replaced": strconv.FormatBool(replaced),
+	})
+	return &enrolled{agent: a, codes: codes}, err
 }
 
 // endSessionsOrLeaveItToTheEvent ends the sessions below an agent's version after

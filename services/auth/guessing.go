@@ -98,13 +98,16 @@ func checkGuesses(ctx context.Context, tx *sqldb.Tx, agentID string, now time.Ti
 	return nil
 }
 
-// countGuesses counts a wrong guess.
-func countGuesses(ctx context.Context, tx *sqldb.Tx, agentID string, now time.Time, kinds ...failureKind) error {
+// countGuesses counts a wrong guess. The audit log learns of it when it begins a
+// cool-down.
+func countGuesses(ctx context.Context, tx *sqldb.Tx, a agent, now time.Time, kinds ...failureKind) error {
+	var most int
+	var longest time.Duration
 	for _, kind := range kinds {
 		var failures int
 		err := tx.QueryRow(ctx, `INSERT INTO factor_failures (agent_id, kind, failures, blocked_time) VALUES (?, ?, 1, 0)
 			ON CONFLICT (agent_id, kind) DO UPDATE SET failures = factor_failures.failures + 1 RETURNING failures`,
-			agentID, string(kind)).Scan(&failures)
+			a.id, string(kind)).Scan(&failures)
 		if err != nil {
 			return storeError("count a failure", err)
 		}
@@ -112,13 +115,19 @@ func countGuesses(ctx context.Context, tx *sqldb.Tx, agentID string, now time.Ti
 		if wait == 0 {
 			continue
 		}
+		if kind != failedEnrollment {
+			most, longest = max(most, failures), max(longest, wait)
+		}
 		_, err = tx.Exec(ctx, `UPDATE factor_failures SET blocked_time = ? WHERE agent_id = ? AND kind = ?`,
-			sqldb.Micros(now.Add(wait)), agentID, string(kind))
+			sqldb.Micros(now.Add(wait)), a.id, string(kind))
 		if err != nil {
 			return storeError("begin a cool-down", err)
 		}
 	}
-	return nil
+	if longest == 0 {
+		return nil
+	}
+	return recordCoolDown(ctx, tx, a, most, longest)
 }
 
 // clearGuesses forgets wrong guesses after a right one.

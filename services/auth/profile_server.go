@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -370,7 +371,10 @@ func removeFactor(
 	if err != nil {
 		return agent{}, err
 	}
-	return a, outbox.Append(ctx, tx, event)
+	if err := outbox.Append(ctx, tx, event); err != nil {
+		return agent{}, err
+	}
+	return a, recordOwn(ctx, tx, actionRemoveFactor, a, details{"factor": id, "last": strconv.FormatBool(last)})
 }
 
 // RegenerateRecoveryCodes makes new recovery codes.
@@ -393,7 +397,10 @@ func (s *profileServer) RegenerateRecoveryCodes(
 			return err
 		}
 		// What was guessed at is gone.
-		return clearGuesses(ctx, tx, a.id, failedRecovery)
+		if err := clearGuesses(ctx, tx, a.id, failedRecovery); err != nil {
+			return err
+		}
+		return recordOwn(ctx, tx, actionRegenerateCodes, a, nil)
 	})
 	if err != nil {
 		return nil, unavailableUnless(ctx, err)

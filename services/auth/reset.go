@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -112,7 +113,8 @@ func reset(
 	if err != nil {
 		return agent{}, err
 	}
-	if a.hasFactor {
+	had := a.hasFactor
+	if had {
 		a.hasFactor, a.mfaStateTime = false, now
 	}
 	a.version++
@@ -120,7 +122,10 @@ func reset(
 	if err := updateAgent(ctx, tx, a); err != nil {
 		return agent{}, err
 	}
-	return a, appendReset(ctx, tx, caller, a, reason, now)
+	if err := appendReset(ctx, tx, caller, a, reason, now); err != nil {
+		return agent{}, err
+	}
+	return a, recordAgent(ctx, tx, caller, actionResetMFA, a, details{"reason": reason, "hadFactor": strconv.FormatBool(had)})
 }
 
 // deleteFactors deletes everything that is, or is about to become, a second

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -78,7 +79,7 @@ func (s *Service) decide(ctx context.Context, tx *sqldb.Tx, a agent, given answe
 		// twice must not be kept waiting for it.
 		return false, nil
 	default:
-		return false, countGuesses(ctx, tx, a.id, now, given.counters()...)
+		return false, countGuesses(ctx, tx, a, now, given.counters()...)
 	}
 }
 
@@ -132,5 +133,8 @@ func (s *Service) decideRecovery(
 	if err != nil {
 		return nil, err
 	}
-	return nil, outbox.Append(ctx, tx, event)
+	if err := outbox.Append(ctx, tx, event); err != nil {
+		return nil, err
+	}
+	return nil, recordOwn(ctx, tx, actionUseCode, a, details{"recoveryCodesLeft": strconv.Itoa(left)})
 }

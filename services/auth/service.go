@@ -16,6 +16,7 @@ import (
 	policyv1 "github.com/twofold-auth/twofold/gen/twofold/policy/v1"
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
 	"github.com/twofold-auth/twofold/services/auth/password"
+	"github.com/twofold-auth/twofold/services/internal/audit"
 	"github.com/twofold-auth/twofold/services/internal/events"
 	"github.com/twofold-auth/twofold/services/internal/idempotency"
 	"github.com/twofold-auth/twofold/services/internal/keyring"
@@ -64,6 +65,7 @@ type Service struct {
 	pages     *pagetoken.Codec
 	log       *slog.Logger
 	now       func() time.Time
+	refusals  *audit.Refusals
 }
 
 // New builds the service. It opens nothing and starts nothing.
@@ -73,6 +75,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	if deps.Now == nil {
 		return nil, errors.New("auth: Deps.Now is missing")
+	}
+	refusals, err := newRefusals(deps)
+	if err != nil {
+		return nil, err
 	}
 	return &Service{
 		cfg:       cfg,
@@ -84,6 +90,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		pages:     pagetoken.New(deps.Keys),
 		log:       deps.Log,
 		now:       deps.Now,
+		refusals:  refusals,
 	}, nil
 }
 
@@ -93,6 +100,8 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	authv1.RegisterAgentServiceServer(r, &agentServer{Service: s})
 	authv1.RegisterSignInServiceServer(r, &signInServer{Service: s})
 	authv1.RegisterProfileServiceServer(r, &profileServer{Service: s})
+	audit.Register(r, s.store.db)
+	s.refusals.Register(r)
 }
 
 // Run does the work behind the calls until ctx ends: it publishes events,
