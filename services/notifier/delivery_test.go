@@ -104,11 +104,11 @@ func TestDelivery_hungConnectionHoldsUpNobodyElse(t *testing.T) {
 		const agents = 200
 		s.auth.hire("acme", agents)
 		s.config.Workers, s.config.Lease = 4, time.Second
-		s.pool.MessageTimeout = 30 * time.Second
+		s.pool.MessageTimeout = 2 * patient
 		s.sink.Script(address("acme", 7), mailsink.Stall(mailsink.AtRcpt))
 		p := s.start()
 		s.publish(enabled("acme", 2, began, week))
-		require.Eventually(t, func() bool { return s.inState(kindEnabled, "SENT") == agents-1 }, 20*time.Second, often)
+		require.Eventually(t, func() bool { return s.inState(kindEnabled, "SENT") == agents-1 }, patient, often)
 		require.Equal(t, 1, s.inState(kindEnabled, "SENDING"))
 		p.stop()
 		require.Equal(t, row{state: "QUEUED"}, s.row(kindEnabled, address("acme", 7)), "we hung up: that is no attempt")

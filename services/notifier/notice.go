@@ -42,6 +42,14 @@ func priorityOf(kind mail.Kind) priority {
 	return urgent
 }
 
+// priority is also urgent for what somebody asked for.
+func (n notice) priority() priority {
+	if n.resent {
+		return urgent
+	}
+	return priorityOf(n.kind)
+}
+
 // isOfPolicy says whether notices of the kind speak of an account's policy, and so
 // hold for one of its revisions only.
 func isOfPolicy(kind mail.Kind) bool {

@@ -83,7 +83,7 @@ func insertNotices(ctx context.Context, tx *sqldb.Tx, notices []notice) (inserte
 			}
 			rows = append(rows, insertRow...)
 			args = append(args, id.String(), n.account, string(n.kind), n.eventID, n.agent, n.email, n.displayName,
-				int(priorityOf(n.kind)), said, n.policyRevision, sqldb.Micros(n.enforceTime), sqldb.Micros(n.revokeTime),
+				int(n.priority()), said, n.policyRevision, sqldb.Micros(n.enforceTime), sqldb.Micros(n.revokeTime),
 				at, at, at, at)
 		}
 		res, err := tx.Exec(ctx, `INSERT INTO notices (`+insertColumns+`) VALUES `+string(rows)+

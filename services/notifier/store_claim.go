@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -108,8 +109,12 @@ func takeDue(ctx context.Context, tx *sqldb.Tx, ids []string, owner string, now,
 		}
 		claimed = append(claimed, n)
 	}
-	// RETURNING keeps no order.
+	// RETURNING keeps no order. The urgent ones come first here too: with a slow mail
+	// server the lease may run out before the last ones' turn.
 	slices.SortFunc(claimed, func(a, b notice) int {
+		if byPriority := cmp.Compare(a.priority(), b.priority()); byPriority != 0 {
+			return byPriority
+		}
 		if byTime := a.nextAttemptTime.Compare(b.nextAttemptTime); byTime != 0 {
 			return byTime
 		}
