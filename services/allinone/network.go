@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
 
+	auditv1 "github.com/twofold-auth/twofold/gen/twofold/audit/v1"
 	"github.com/twofold-auth/twofold/services/internal/app"
 	"github.com/twofold-auth/twofold/services/internal/authz"
 	"github.com/twofold-auth/twofold/services/internal/grpcx"
@@ -84,6 +85,8 @@ func (n *network) serve(name string, register func(grpc.ServiceRegistrar), verif
 func (n *network) servePublic(ctx context.Context, register []func(grpc.ServiceRegistrar), verify authz.SessionVerifier) (addr string, task app.Task, err error) {
 	server, err := grpcx.NewServer(grpcx.ServerConfig{
 		Name: "public", Register: register, Plaintext: true, Reflection: authz.ReflectionForAnyone,
+		// Policy and auth each have one, for the gateway alone.
+		Omit: []string{auditv1.AuditTrailService_ServiceDesc.ServiceName},
 		VerifySession: verify, OperatorToken: n.process.Config.OperatorToken.Reveal(), IsUnavailable: sqldb.IsUnavailable,
 		Log: n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
 	})

@@ -40,7 +40,6 @@ const (
 
 // newRefusals records the calls that are refused.
 func newRefusals(deps Deps) (*audit.Refusals, error) {
-	const agents, accounts = "/twofold.auth.v1.AgentService/", "/twofold.auth.v1.AccountService/"
 	return audit.NewRefusals(audit.Config{
 		DB: deps.DB,
 		Services: []protoreflect.ServiceDescriptor{
@@ -50,15 +49,15 @@ func newRefusals(deps Deps) (*audit.Refusals, error) {
 			authv1.File_twofold_auth_v1_profile_service_proto.Services().ByName("ProfileService"),
 		},
 		Actions: map[string]string{
-			accounts + "CreateAccount":    actionCreateAccount,
-			agents + "CreateAgent":        actionCreateAgent,
-			agents + "ImportAgents":       actionImportAgents,
-			agents + "StreamImportAgents": actionImportAgents,
-			agents + "UpdateAgent":        actionUpdateAgent,
-			agents + "DeactivateAgent":    actionDeactivate,
-			agents + "ReactivateAgent":    actionReactivate,
-			agents + "ResendInvitation":   actionResendInvitation,
-			agents + "ResetMfa":           actionResetMFA,
+			authv1.AccountService_CreateAccount_FullMethodName:    actionCreateAccount,
+			authv1.AgentService_CreateAgent_FullMethodName:        actionCreateAgent,
+			authv1.AgentService_ImportAgents_FullMethodName:       actionImportAgents,
+			authv1.AgentService_StreamImportAgents_FullMethodName: actionImportAgents,
+			authv1.AgentService_UpdateAgent_FullMethodName:        actionUpdateAgent,
+			authv1.AgentService_DeactivateAgent_FullMethodName:    actionDeactivate,
+			authv1.AgentService_ReactivateAgent_FullMethodName:    actionReactivate,
+			authv1.AgentService_ResendInvitation_FullMethodName:   actionResendInvitation,
+			authv1.AgentService_ResetMfa_FullMethodName:           actionResetMFA,
 		},
 		Actor: func(ctx context.Context, tx *sqldb.Tx, caller *authz.Caller) (*eventv1.Actor, error) {
 			return actorOf(ctx, tx, caller)

@@ -83,14 +83,22 @@ func NewRefusals(config Config) (*Refusals, error) {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	var problems []error
+	unused := maps.Clone(config.Actions)
 	for _, service := range config.Services {
 		for i := range service.Methods().Len() {
 			method := service.Methods().Get(i)
 			full := fmt.Sprintf("/%s/%s", service.FullName(), method.Name())
-			if isAdministration(method) && config.Actions[full] == "" {
+			if !isAdministration(method) {
+				continue
+			}
+			delete(unused, full)
+			if config.Actions[full] == "" {
 				problems = append(problems, fmt.Errorf("audit: %s changes something, and has no action", full))
 			}
 		}
+	}
+	for full := range unused {
+		problems = append(problems, fmt.Errorf("audit: %s has an action, and no admin changes anything by it", full))
 	}
 	return r, errors.Join(problems...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"google.golang.org/grpc"
 )
@@ -13,6 +14,7 @@ import (
 // registration is wrong, where an error is enough.
 type registrar struct {
 	services  []registration
+	omit      []string
 	observers map[string]Observer // by service
 	problems  []error
 }
@@ -24,6 +26,9 @@ type registration struct {
 
 // RegisterService implements grpc.ServiceRegistrar.
 func (r *registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	if slices.Contains(r.omit, desc.ServiceName) {
+		return
+	}
 	want := reflect.TypeOf(desc.HandlerType).Elem()
 	if impl == nil || !reflect.TypeOf(impl).Implements(want) {
 		r.problems = append(r.problems, fmt.Errorf("grpcx: %T does not implement %s", impl, desc.ServiceName))

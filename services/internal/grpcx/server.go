@@ -42,6 +42,8 @@ type ServerConfig struct {
 	Name string
 	// Register holds the Register methods of the services to serve.
 	Register []func(grpc.ServiceRegistrar)
+	// Omit names services that these register and that are not served here.
+	Omit []string
 	// TLS is a configuration of package mtls.
 	TLS *tls.Config
 	// Plaintext, instead of TLS, is for a server on loopback: everybody on the
@@ -90,7 +92,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 	if s.stopTimeout == 0 {
 		s.stopTimeout = defaultStopTimeout
 	}
-	services := &registrar{}
+	services := &registrar{omit: config.Omit}
 	for _, register := range config.Register {
 		register(services)
 	}
