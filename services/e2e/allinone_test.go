@@ -48,5 +48,5 @@ func startAllInOne(t *testing.T) running {
 
 func TestStory_allInOne(t *testing.T) {
 	t.Parallel()
-	startAllInOne(t).play(t, 15*time.Second)
+	startAllInOne(t).play(t, 20*time.Second)
 }

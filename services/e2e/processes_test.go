@@ -92,5 +92,5 @@ func freeAddr(t *testing.T) string {
 
 func TestStory_fiveProcesses(t *testing.T) {
 	t.Parallel()
-	startProcesses(t).play(t, 15*time.Second)
+	startProcesses(t).play(t, 20*time.Second)
 }

@@ -33,7 +33,7 @@ func (p *play) tellThoseWithout() {
 	equal(p, "notices", int64(p.notSetUpThen), rollout.Notices.Total)
 	for _, who := range p.everybody() {
 		if who.app != nil {
-			same(p, "the mails to "+who.email, who.mails, kindsOf(p.mailsOf(who)))
+			p.exactly(who, who.mails, p.mailsOf(who))
 		}
 	}
 	p.saw("%s and %s, who have set up, got none", p.olivia.displayName, p.emil.displayName)

@@ -106,7 +106,7 @@ func (p *play) arrives(to *person, kind string, saying ...string) {
 		mails = p.mailsOf(to)
 		return len(mails) >= len(want), fmt.Sprintf("%q", kindsOf(mails))
 	})
-	same(p, "the mails to "+to.email, want, kindsOf(mails))
+	p.exactly(to, want, mails)
 	to.mails = want
 	for _, m := range mails {
 		if m.Kind != kind {
@@ -127,6 +127,19 @@ func (p *play) arrives(to *person, kind string, saying ...string) {
 	}
 }
 
+// exactly checks which mails somebody got.
+func (p *play) exactly(to *person, want []string, mails []Mail) {
+	want, got := slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(kindsOf(mails)))
+	if slices.Equal(want, got) {
+		return
+	}
+	var list []string
+	for _, m := range mails {
+		list = append(list, fmt.Sprintf("%s at %s for event %s (%s)", m.Kind, clock(m.Time), m.EventID, m.ID))
+	}
+	p.fail("the mails to %s: expected %q, got %q", to.email, want, list)
+}
+
 func (p *play) mailsOf(to *person) []Mail {
 	mails, err := p.Mail(p.ctx, to.email)
 	p.must("reading the mails to "+to.email, err)
@@ -144,7 +157,7 @@ func kindsOf(mails []Mail) (kinds []string) {
 func (p *play) noMail() {
 	p.step("Nobody got a mail that is not in this story.")
 	for _, someone := range append(p.everybody(), p.rival) {
-		same(p, "the mails to "+someone.email, someone.mails, kindsOf(p.mailsOf(someone)))
+		p.exactly(someone, someone.mails, p.mailsOf(someone))
 	}
 	p.saw("each mail went to whom it concerns, once")
 }
