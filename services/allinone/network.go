@@ -86,7 +86,7 @@ func (n *network) servePublic(ctx context.Context, register []func(grpc.ServiceR
 	server, err := grpcx.NewServer(grpcx.ServerConfig{
 		Name: "public", Register: register, Plaintext: true, Reflection: authz.ReflectionForAnyone,
 		// Policy and auth each have one, for the gateway alone.
-		Omit: []string{auditv1.AuditTrailService_ServiceDesc.ServiceName},
+		Omit:          []string{auditv1.AuditTrailService_ServiceDesc.ServiceName},
 		VerifySession: verify, OperatorToken: n.process.Config.OperatorToken.Reveal(), IsUnavailable: sqldb.IsUnavailable,
 		Log: n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
 	})
