@@ -24,6 +24,8 @@ func consumed() []proto.Message {
 	return []proto.Message{
 		&policyv1.EnforcementEnabled{}, &policyv1.EnforcementUpdated{}, &policyv1.EnforcementDisabled{},
 		&authv1.MFAEnrolled{}, &authv1.MFAReset{}, &authv1.FactorRemoved{}, &authv1.RecoveryCodeUsed{},
+		&authv1.AgentInvited{}, &authv1.AgentsImported{}, &authv1.PasswordResetRequested{}, &authv1.PasswordChanged{},
+		&authv1.EmailChanged{},
 	}
 }
 
@@ -64,6 +66,21 @@ func (c *consumer) handle(ctx context.Context, d events.Delivery) error {
 		return c.tell(ctx, d, e.GetAgent(), mail.KindRecoveryCodeUsed, facts{
 			Time: timeOf(e.GetUseTime()), CodesLeft: int(e.GetRecoveryCodesLeft()),
 		})
+	case *authv1.AgentInvited:
+		return c.tell(ctx, d, e.GetAgent(), mail.KindInvitation, facts{Time: timeOf(e.GetInviteTime()), Actor: actorOf(e.GetActor())})
+	case *authv1.AgentsImported:
+		return c.inviteAll(ctx, d, e)
+	case *authv1.PasswordResetRequested:
+		return c.tell(ctx, d, e.GetAgent(), mail.KindPasswordReset, facts{Time: timeOf(e.GetRequestTime())})
+	case *authv1.PasswordChanged:
+		return c.tell(ctx, d, e.GetAgent(), mail.KindPasswordChanged, facts{
+			Time: timeOf(e.GetChangeTime()), Cause: e.GetCause().String(),
+		})
+	case *authv1.EmailChanged:
+		return c.tell(ctx, d, e.GetAgent(), mail.KindEmailChanged, facts{
+			Time: timeOf(e.GetChangeTime()), Actor: actorOf(e.GetActor()),
+			EarlierEmail: e.GetPreviousEmail(), MaskedEmail: e.GetMaskedEmail(),
+		})
 	default:
 		return events.Permanent(fmt.Errorf("notifier: nobody is told of %s", d.Type()))
 	}
@@ -82,6 +99,42 @@ func (c *consumer) learn(ctx context.Context, d events.Delivery) error {
 	}
 	c.fanOuts.ring()
 	return nil
+}
+
+// inviteAll queues the invitations of an import, which is one batch of agents at
+// most. Who has a password, or was kept out since, needs none.
+func (c *consumer) inviteAll(ctx context.Context, d events.Delivery, e *authv1.AgentsImported) error {
+	if !e.GetSendInvitations() || len(e.GetAgents()) == 0 {
+		return nil
+	}
+	ids := make([]string, 0, len(e.GetAgents()))
+	for _, agent := range e.GetAgents() {
+		name, err := resource.ParseAgent("agents", agent)
+		if err != nil || name.Account != d.Account {
+			return events.Permanent(errors.Join(fmt.Errorf("notifier: %s of account %q is about %q", d.Name(), d.Account, agent), err))
+		}
+		ids = append(ids, name.Agent)
+	}
+	found, err := c.people.find(ctx, d.Account, ids)
+	if err != nil {
+		return err
+	}
+	var notices []notice
+	for _, id := range ids {
+		if to, ok := found[id]; ok && to.GetState() == authv1.Agent_INVITED {
+			notices = append(notices, notice{
+				account: d.Account, kind: mail.KindInvitation, eventID: d.ID, agent: id,
+				email: to.GetEmail(), displayName: to.GetDisplayName(),
+				facts: facts{Time: d.Time.Truncate(time.Microsecond), Actor: actorOf(e.GetActor()), ToMany: true},
+			})
+		}
+	}
+	queued, err := c.store.queueAll(ctx, notices)
+	if err == nil && queued > 0 {
+		c.metrics.count(mail.KindInvitation, stateQueued, queued)
+		c.notices.ring()
+	}
+	return err
 }
 
 // tell queues the notice of an event about one agent.
@@ -106,10 +159,14 @@ func (c *consumer) tell(ctx context.Context, d events.Delivery, agent string, ki
 	if said.Time.IsZero() {
 		said.Time = d.Time.Truncate(time.Microsecond)
 	}
-	isNew, err := c.store.queue(ctx, notice{
+	n := notice{
 		account: name.Account, kind: kind, eventID: d.ID, agent: name.Agent,
 		email: to.GetEmail(), displayName: to.GetDisplayName(), facts: said,
-	})
+	}
+	if isForEarlierAddress(kind) {
+		n.email = said.EarlierEmail
+	}
+	isNew, err := c.store.queue(ctx, n)
 	if err != nil {
 		return err
 	}

@@ -20,9 +20,11 @@ const (
 
 // The pages that mails lead to.
 const (
-	setUpPage   = "set-up"
-	profilePage = "profile"
-	signInPage  = "sign-in"
+	setUpPage         = "set-up"
+	profilePage       = "profile"
+	signInPage        = "sign-in"
+	invitationPage    = "accept-invitation"
+	resetPasswordPage = "reset-password"
 )
 
 // writer puts notices into words.
@@ -39,6 +41,8 @@ type circumstances struct {
 	adminName string
 	// previous is the later deadline that the agent was told before.
 	previous time.Time
+	// link is the one-time link of a mail that carries one.
+	link oneTimeLink
 }
 
 // write makes the mail of a notice. The same notice makes the same Message-ID.
@@ -64,6 +68,8 @@ func (w *writer) content(n notice, c circumstances) (mail.Content, error) {
 			EnforceTime: c.terms.enforceTime, SessionRevokeTime: c.terms.revokeTime,
 			PreviousSessionRevokeTime: c.previous, SetUpURL: w.link(setUpPage, n.account),
 		}, nil
+	case mail.KindInvitation, mail.KindPasswordReset, mail.KindPasswordChanged, mail.KindEmailChanged:
+		return w.signInContent(n, c), nil
 	case mail.KindEnforcementLifted:
 		return mail.EnforcementLifted{
 			AgentName: n.displayName, AccountName: c.accountName, AdminName: c.adminName,
@@ -92,6 +98,34 @@ func (w *writer) content(n notice, c circumstances) (mail.Content, error) {
 		}, nil
 	default:
 		return nil, fmt.Errorf("notifier: no words for a notice of kind %q", n.kind)
+	}
+}
+
+// signInContent is what mails say about how an agent signs in.
+func (w *writer) signInContent(n notice, c circumstances) mail.Content {
+	switch n.kind {
+	case mail.KindInvitation:
+		return mail.Invitation{
+			AgentName: n.displayName, AccountName: c.accountName, AdminName: c.adminName,
+			ExpireTime: c.link.expireTime, Required: c.terms.enforced,
+			AcceptURL: w.linkWith(invitationPage, n.account, c.link),
+		}
+	case mail.KindPasswordReset:
+		return mail.PasswordReset{
+			AgentName: n.displayName, AccountName: c.accountName, RequestTime: n.facts.Time,
+			ExpireTime: c.link.expireTime, ResetURL: w.linkWith(resetPasswordPage, n.account, c.link),
+		}
+	case mail.KindEmailChanged:
+		return mail.EmailChanged{
+			AgentName: n.displayName, AccountName: c.accountName, AdminName: c.adminName, ChangeTime: n.facts.Time,
+			NewAddress: n.facts.MaskedEmail, SignInURL: w.link(signInPage, n.account),
+		}
+	default:
+		return mail.PasswordChanged{
+			AgentName: n.displayName, AccountName: c.accountName, ChangeTime: n.facts.Time,
+			First:  n.facts.Cause == authv1.PasswordChanged_INVITATION.String(),
+			ByLink: n.facts.Cause == authv1.PasswordChanged_RESET.String(), SecurityURL: w.link(profilePage, n.account),
+		}
 	}
 }
 

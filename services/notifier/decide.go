@@ -40,7 +40,7 @@ type told struct {
 // of its agent, and what else about the policy the agent was told. previous is the
 // later deadline that the agent was told before, if any.
 func decide(n notice, t terms, to recipient, history []told) (v verdict, previous time.Time) {
-	if !to.active {
+	if !to.active && !isForEarlierAddress(n.kind) {
 		return suppress, time.Time{}
 	}
 	if isOfPolicy(n.kind) && n.policyRevision != t.revision {

@@ -192,9 +192,16 @@ func (c *courier) deliverOne(ctx context.Context, batch claim, n notice, s situa
 		return c.giveBack(ctx, batch.owner, []notice{n}, waitPause)
 	case send:
 	}
-	n.email, n.displayName = to.email, to.displayName
+	n.email, n.displayName = addressee(n, to)
+	link, err := c.people.link(ctx, n)
+	if errors.Is(err, errLinkVoid) {
+		return c.settle(ctx, batch.owner, n, settlement{state: stateSuppressed, lastError: n.lastError})
+	}
+	if err != nil {
+		return err
+	}
 	message, err := c.writer.write(n, circumstances{
-		terms: s.terms, accountName: s.accountName, previous: previous,
+		terms: s.terms, accountName: s.accountName, previous: previous, link: link,
 		adminName: cause(n, s.terms, previous).call(n.account, s.agents),
 	})
 	if err != nil {

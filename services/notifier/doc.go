@@ -29,6 +29,8 @@
 //     stored before the first word about a mail is said; whoever finds it with its
 //     lease run out counts that attempt as ambiguous. One ambiguous attempt is
 //     repeated under the same Message-ID, a second ends as UNKNOWN.
+//   - One link: the token of a one-time link is asked for when a mail is written, is
+//     in the mail alone, and is the same when that mail is sent again.
 //   - Nothing late: a notice names the policy revision it speaks of. The statement
 //     that stores SENDING compares it with the newest one known.
 //

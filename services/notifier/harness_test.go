@@ -261,6 +261,7 @@ type fakeAuth struct {
 	// answer is asked before anything else; nil is yes.
 	answer func(ctx context.Context, method string) error
 	pages  int
+	links  []*authv1.IssueLinkRequest
 }
 
 // accounts is its other service.

@@ -47,6 +47,9 @@ func (n notice) priority() priority {
 	if n.resent {
 		return urgent
 	}
+	if n.facts.ToMany {
+		return bulk
+	}
 	return priorityOf(n.kind)
 }
 
@@ -87,6 +90,14 @@ type facts struct {
 	Actor     actor     `json:"actor,omitzero"`
 	Reason    string    `json:"reason,omitempty"`
 	CodesLeft int       `json:"codesLeft,omitempty"`
+	// Cause is how a password came about.
+	Cause string `json:"cause,omitempty"`
+	// EarlierEmail is where a change of address is told, and MaskedEmail what of the
+	// new one.
+	EarlierEmail string `json:"earlierEmail,omitempty"`
+	MaskedEmail  string `json:"maskedEmail,omitempty"`
+	// ToMany says that the event is told to many at once.
+	ToMany bool `json:"toMany,omitempty"`
 }
 
 // actor is who caused an event.

@@ -110,6 +110,15 @@ func (s *store) queue(ctx context.Context, n notice) (isNew bool, err error) {
 	return isNew, storeError("queue notice", err)
 }
 
+// queueAll queues notices, and says how many of them are new.
+func (s *store) queueAll(ctx context.Context, notices []notice) (queued int64, err error) {
+	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		queued, err = insertNotices(ctx, tx, notices)
+		return err
+	})
+	return queued, storeError("queue notices", err)
+}
+
 // has says whether an agent has a notice of an event.
 func (s *store) has(ctx context.Context, eventID, agent string) (bool, error) {
 	var found int

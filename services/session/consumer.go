@@ -25,6 +25,7 @@ func consumed() []proto.Message {
 	return []proto.Message{
 		&policyv1.EnforcementEnabled{}, &policyv1.EnforcementUpdated{}, &policyv1.EnforcementDisabled{},
 		&authv1.MFAEnrolled{}, &authv1.MFAReset{}, &authv1.FactorRemoved{},
+		&authv1.PasswordChanged{}, &authv1.RoleChanged{}, &authv1.AgentDeactivated{},
 		&sessionv1.SessionsRevoked{},
 	}
 }
@@ -109,6 +110,12 @@ func (c *consumer) apply(ctx context.Context, d events.Delivery) error {
 		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), "")
 	case *authv1.FactorRemoved:
 		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), e.GetKeepSession())
+	case *authv1.PasswordChanged:
+		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), e.GetKeepSession())
+	case *authv1.RoleChanged:
+		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), "")
+	case *authv1.AgentDeactivated:
+		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), "")
 	case *sessionv1.SessionsRevoked:
 		return c.applyRevoked(ctx, e)
 	default:

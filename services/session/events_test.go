@@ -34,7 +34,7 @@ func policyEvent(e *sessionv1.Enforcement, saved time.Time) *policyv1.MfaPolicy 
 func TestEvents_end(t *testing.T) {
 	r := newRig(t, miniPlace(t), newClock(), quick())
 	const account = "events"
-	sessions := make([]*sessionv1.Session, 6)
+	sessions := make([]*sessionv1.Session, 9)
 	for i := range sessions {
 		req := request(agent(account), off(account, 1))
 		req.KeepMeLoggedIn = true
@@ -44,6 +44,10 @@ func TestEvents_end(t *testing.T) {
 	r.publish(account, 2, &authv1.MFAEnrolled{Agent: sessions[0].GetAgent(), AgentVersion: 2, KeepSession: sessions[0].GetName()})
 	r.publish(account, 2, &authv1.MFAReset{Agent: sessions[1].GetAgent(), AgentVersion: 2})
 	r.publish(account, 2, &authv1.FactorRemoved{Agent: sessions[2].GetAgent(), AgentVersion: 2})
+	kept := r.create(request(sessions[6].GetAgent(), off(account, 1)))
+	r.publish(account, 2, &authv1.PasswordChanged{Agent: sessions[6].GetAgent(), AgentVersion: 2, KeepSession: kept.GetName()})
+	r.publish(account, 2, &authv1.RoleChanged{Agent: sessions[7].GetAgent(), AgentVersion: 2})
+	r.publish(account, 2, &authv1.AgentDeactivated{Agent: sessions[8].GetAgent(), AgentVersion: 2})
 	// One that makes no sense holds nothing up.
 	r.publish(account, 2, &authv1.MFAReset{Agent: "accounts/events/agents/nobody", AgentVersion: 2})
 	r.publish(account, 2, &policyv1.EnforcementEnabled{Account: account, Policy: policyEvent(on(account, 2, r.clock.Now().Add(time.Second), time.Hour), r.clock.Now())})
@@ -54,9 +58,13 @@ func TestEvents_end(t *testing.T) {
 	r.over(second.GetToken(), errs.ReasonSessionRevoked)
 	r.over(sessions[1].GetToken(), errs.ReasonSessionRevoked)
 	r.over(sessions[2].GetToken(), errs.ReasonSessionRevoked)
+	r.stands(kept.GetToken())
+	for _, s := range sessions[6:] {
+		r.over(s.GetToken(), errs.ReasonSessionRevoked)
+	}
 	require.NotNil(t, r.stands(sessions[3].GetToken()).GetPolicyRevokeTime())
-	r.waitSwept() // the three agents' entries were due at once
-	for _, s := range []*sessionv1.Session{second, sessions[1], sessions[2]} {
+	r.waitSwept() // the agents' entries were due at once
+	for _, s := range []*sessionv1.Session{second, sessions[1], sessions[2], sessions[6], sessions[7], sessions[8]} {
 		ref, err := parseSession(s.GetName(), "")
 		require.NoError(t, err)
 		value, err := r.svc.db.Get(t.Context(), ref.key()).Result()

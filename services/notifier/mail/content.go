@@ -15,6 +15,8 @@ const (
 	KindRecoveryCodeUsed   Kind = "RECOVERY_CODE_USED"
 	KindInvitation         Kind = "INVITATION"
 	KindPasswordReset      Kind = "PASSWORD_RESET"
+	KindPasswordChanged    Kind = "PASSWORD_CHANGED"
+	KindEmailChanged       Kind = "EMAIL_CHANGED"
 )
 
 // Kinds lists every kind, in the order of the public contract.
@@ -22,6 +24,7 @@ func Kinds() []Kind {
 	return []Kind{
 		KindEnforcementEnabled, KindEnforcementLifted, KindMFAReset, KindFactorAdded,
 		KindFactorRemoved, KindRecoveryCodeUsed, KindInvitation, KindPasswordReset,
+		KindPasswordChanged, KindEmailChanged,
 	}
 }
 
@@ -174,3 +177,34 @@ type PasswordReset struct {
 }
 
 func (c PasswordReset) notice() notice { return notice{kind: KindPasswordReset, link: c.ResetURL} }
+
+// PasswordChanged tells an agent that their profile has a new password.
+type PasswordChanged struct {
+	AgentName   string
+	AccountName string
+	ChangeTime  time.Time
+	// First says that there was none before: an invitation was accepted.
+	First bool
+	// ByLink says that it was changed with a link, and not by whoever was signed in.
+	ByLink      bool
+	SecurityURL Link
+}
+
+func (c PasswordChanged) notice() notice {
+	return notice{kind: KindPasswordChanged, link: c.SecurityURL}
+}
+
+// EmailChanged tells an agent, at the address they had, that they have another one.
+type EmailChanged struct {
+	AgentName   string
+	AccountName string
+	// AdminName is who changed it.
+	AdminName  string
+	ChangeTime time.Time
+	// NewAddress is the new address with most of it masked: whoever reads the old
+	// mailbox need not learn it.
+	NewAddress string
+	SignInURL  Link
+}
+
+func (c EmailChanged) notice() notice { return notice{kind: KindEmailChanged, link: c.SignInURL} }

@@ -179,6 +179,10 @@ func TestRender_bothPartsSayEverything(t *testing.T) {
 		"last recovery code":  {"You have no recovery codes left", "Make new recovery codes", now, base + "/security"},
 		"invitation":          {"Grace Hopper has made a profile for you", week, "requires two-factor authentication", base + "/accept?token=YWJj&lang=en"},
 		"password":            {"asked for a new password", now, "Monday, 23 November 2026 at 15:05 UTC", base + "/reset?token=YWJj&lang=en"},
+		"password changed":    {"was changed", "on your other devices", now, "Was this not you?", base + "/security"},
+		"password chosen":     {"A password was chosen", "invitation", now, "Was this not you?", base + "/security"},
+		"password forgotten":  {"with a link that was sent to this address", "on all your devices", now, base + "/security"},
+		"address":             {"Grace Hopper has changed the email address", "a***@e***.com", now, base + "/sign-in"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := r.Render(envelope(), samples("Ada Lovelace", "Acme", "Grace Hopper")[name])

@@ -56,6 +56,19 @@ func samples(agent, account, admin string) map[string]mail.Content {
 			AgentName: agent, AccountName: account, RequestTime: at, ExpireTime: at.Add(time.Hour),
 			ResetURL: base + "/reset?token=YWJj&lang=en",
 		},
+		"password changed": mail.PasswordChanged{
+			AgentName: agent, AccountName: account, ChangeTime: at, SecurityURL: base + "/security",
+		},
+		"password chosen": mail.PasswordChanged{
+			AgentName: agent, AccountName: account, ChangeTime: at, First: true, SecurityURL: base + "/security",
+		},
+		"password forgotten": mail.PasswordChanged{
+			AgentName: agent, AccountName: account, ChangeTime: at, ByLink: true, SecurityURL: base + "/security",
+		},
+		"address": mail.EmailChanged{
+			AgentName: agent, AccountName: account, AdminName: admin, ChangeTime: at, NewAddress: "a***@e***.com",
+			SignInURL: base + "/sign-in",
+		},
 	}
 }
 
