@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/genproto/googleapis/api/annotations"
@@ -241,7 +242,7 @@ func TestRoutes_eachReachesItsRPC(t *testing.T) {
 // Routes that are in no case above lead somewhere too: to their service, or to a
 // refusal by its rules for fields.
 func TestRoutes_allAreServed(t *testing.T) {
-	s := newSuite(t)
+	s := newSuite(t, func(o *options) { o.config.WatchLimit = time.Millisecond })
 	for rpc, rule := range restRules(t) {
 		for _, token := range []string{"admin", operatorToken} {
 			r := s.do(rule.method, strings.ReplaceAll(rule.path, "accounts/x", "accounts/acme"), "", bearer(token)...)
