@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -254,4 +256,51 @@ func (b *browser) pictures(name string) {
 	b.picture(name + "-narrow")
 	require.LessOrEqual(b.t, value[int](b, "document.documentElement.scrollWidth"), 360, "the page %s is wider than a small phone", name)
 	b.look(1440, "light")
+}
+
+// reload loads the page again.
+func reload(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+	return chromedp.Reload()(ctx, t)
+}
+
+func navigate(to string) chromedp.Action[chromedp.Void] { return chromedp.Navigate(to) }
+
+// choose takes an option of the field with a label.
+func (b *browser) choose(label, value string) {
+	b.t.Helper()
+	b.await(labeled(label))
+	b.eval(`(e => { e.value = ` + quoted(value) + `; e.dispatchEvent(new Event('change', {bubbles: true})); })(` + labeled(label) + `)`)
+}
+
+// typeInto types into an element, in place of what was there.
+func (b *browser) typeInto(element, text string) {
+	b.t.Helper()
+	b.eval(`(e => { e.focus(); e.select(); })(` + element + `)`)
+	b.run(chromedp.KeyEvent(text))
+}
+
+// paste puts a text into the field with a label as the clipboard does: at once.
+func (b *browser) paste(label, text string) {
+	b.t.Helper()
+	b.eval(`(e => { e.focus(); e.select(); })(` + labeled(label) + `)`)
+	_, err := chromedp.Call(b.ctx, input.InsertText, input.InsertTextParams{Text: text})
+	require.NoError(b.t, err)
+}
+
+// offline cuts the browser off, or connects it again.
+func (b *browser) offline(yes bool) {
+	b.t.Helper()
+	_, err := chromedp.Call(b.ctx, network.EmulateNetworkConditions, network.EmulateNetworkConditionsParams{
+		Offline: yes, DownloadThroughput: -1, UploadThroughput: -1,
+	})
+	require.NoError(b.t, err)
+}
+
+// tile is an agent's tile, tileWarning the symbol on it with its text.
+func tile(name string) string {
+	return `[...document.querySelectorAll('.tile')].find(t => t.querySelector('strong').textContent === ` + quoted(name) + `)`
+}
+
+func tileWarning(name string) string {
+	return `(` + tile(name) + `?.querySelector('.tile-warning')?.textContent === 'Two-Factor Authentication not setup')`
 }

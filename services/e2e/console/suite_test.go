@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"image/png"
 	"io"
 	"log/slog"
@@ -107,6 +108,7 @@ type phone struct {
 	t      *testing.T
 	secret string
 	used   map[string]bool
+	last   string
 }
 
 // scan reads the QR code from the picture on the page, as a phone does.
@@ -137,7 +139,7 @@ func (p *phone) code() string {
 			made, err := totp.GenerateCode(p.secret, time.Now().Add(step*time.Second))
 			require.NoError(p.t, err)
 			if !p.used[made] {
-				p.used[made], code = true, made
+				p.used[made], p.last, code = true, made, made
 				return true
 			}
 		}
@@ -198,3 +200,27 @@ func (b *browser) finishSetUp() {
 	b.click("Continue")
 	b.await(`!document.querySelector('dialog')`)
 }
+
+// mails are what the inbox has for an address, by what they are about.
+func (s *suite) mails(address string) map[string]int {
+	s.t.Helper()
+	var answer struct{ Messages []struct{ Kind string } }
+	s.call(http.MethodGet, "/inbox/messages?"+url.Values{"to": {address}}.Encode(), nil, &answer)
+	kinds := map[string]int{}
+	for _, m := range answer.Messages {
+		kinds[m.Kind]++
+	}
+	return kinds
+}
+
+func (s *suite) awaitMail(address, kind string) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool { return s.mails(address)[kind] == 1 }, patience, 50*time.Millisecond, "mail %s to %s", kind, address)
+}
+
+func (s *suite) noMail(address, kind string) {
+	s.t.Helper()
+	require.Zero(s.t, s.mails(address)[kind])
+}
+
+func number(i int) string { return fmt.Sprintf("%03d", i) }

@@ -1,0 +1,169 @@
+package console
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+// Two admins change the policy at once: the second one is told, loses nothing, and
+// decides.
+func TestSecurity_twoAdminsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.account("acme", person("Adam Admin", "ADMIN"), person("Anna Admin", "ADMIN"))
+	s.enforce()
+	root := chromium(t)
+	adam, anna := open(t, root, s.url), open(t, root, s.url)
+	for b, email := range map[*browser]string{adam: "adam@acme.example", anna: "anna@acme.example"} {
+		b.goTo("/manage/security")
+		b.signIn(email)
+		b.setUp()
+		b.at("Security")
+	}
+	anna.fill("Amount", "3")
+	adam.fill("Amount", "5")
+	adam.click("Save")
+	adam.click("Save the change")
+	adam.sees("Saved.")
+	anna.click("Save")
+	anna.click("Save the change")
+	anna.sees("Adam Admin changed this while you were editing")
+	anna.sees("Enforced, grace period 5 days")
+	anna.sees("Yours, not saved: Enforced, grace period 3 days.")
+	anna.click("Save mine instead")
+	anna.click("Save the change")
+	anna.sees("Saved.")
+	adam.await(labeled("Amount") + `.value === '3'`)
+
+	// Switching off asks, and says what stops.
+	adam.tick("Enforce Two-Factor Authentication")
+	adam.click("Save")
+	adam.sees("Stop enforcing two-factor authentication?")
+	adam.sees("Agents who have a second factor keep it")
+	adam.click("Stop enforcing")
+	adam.sees("Two-factor authentication is not enforced.")
+}
+
+// A mail server that is down is no reason to worry, and the page says so.
+func TestSecurity_mailServerDown(t *testing.T) {
+	t.Parallel()
+	// An address at which nobody answers, and nobody else will.
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	s := start(t, "TWOFOLD_SMTP_URL=smtp://"+listener.Addr().String(), "TWOFOLD_MAIL_FROM=Twofold <no-reply@acme.example>")
+	s.account("acme", person("Adam Admin", "ADMIN"))
+	b := open(t, chromium(t), s.url)
+	b.goTo("/manage/security")
+	b.signIn("adam@acme.example")
+	b.at("Security")
+	s.enforce()
+	b.sees("The mail server does not take mails at the moment")
+	b.goTo("/notices")
+	b.sees("Trying again")
+}
+
+// Many agents come in pages; a CSV file is answered line by line.
+func TestAgents_manyAndImport(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.account("acme", person("Adam Admin", "ADMIN"))
+	file := "email,name,role\n"
+	for i := range 130 {
+		file += "agent" + number(i) + "@acme.example,\"Agent, No. " + number(i) + "\",agent\n"
+	}
+	file += "adam@acme.example,Adam Again,agent\nbad,Bad Address,agent\nx@acme.example,X,king\n"
+	path := filepath.Join(t.TempDir(), "agents.csv")
+	require.NoError(t, os.WriteFile(path, []byte(file), 0o600))
+
+	b := open(t, chromium(t), s.url)
+	b.goTo("/agents/import")
+	b.signIn("adam@acme.example")
+	b.at("Import agents")
+	b.run(chromedp.SetUploadFiles("input[type=file]", []string{path}))
+	b.tick("Send an invitation")
+	b.click("Import")
+	b.sees("133 lines of 133: 130 added, 3 not.")
+	b.sees("An agent of this account has this email address.")
+	b.sees("“KING” is no role")
+
+	b.click("Agents")
+	b.at("Agents")
+	b.sees("1–60 of 132")
+	b.click("Next")
+	b.sees("61–120 of 132")
+	b.click("Previous")
+	b.sees("1–60 of 132")
+	b.typeInto(`document.querySelector('input[type=search]')`, "No. 077")
+	b.await(`document.querySelectorAll('.tile').length === 1`)
+	require.Contains(t, b.eval(`document.querySelector('.tile').innerText`), "Agent, No. 077")
+	b.typeInto(`document.querySelector('input[type=search]')`, "zzz")
+	b.sees("Nobody by that name")
+
+	b.click("Add an agent")
+	b.fill("Name", "Nora New")
+	b.fill("Email address", "adam@acme.example")
+	b.click("Add")
+	b.sees("An agent of this account has this email address already.")
+	b.fill("Email address", "nora@acme.example")
+	b.click("Add")
+	b.sees("Nora New is invited by mail.")
+	s.awaitMail("nora@acme.example", "INVITATION")
+}
+
+// A session that an admin ends says so on its next step; a gateway that is gone is
+// waited for.
+func TestSession_endedElsewhere(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.account("acme", person("Agnes Agent", "AGENT"))
+	root := chromium(t)
+	one, two := open(t, root, s.url), open(t, root, s.url)
+	for _, b := range []*browser{one, two} {
+		b.goTo("/profile")
+		b.signIn("agnes@acme.example")
+		b.at("Agnes Agent")
+	}
+	two.click("Sign out all others")
+	two.click("Sign out the others")
+	two.sees("1 other device signed out.")
+	one.run(reload)
+	one.at("Sign in")
+	one.sees("This session was ended on another device")
+
+	two.offline(true)
+	two.click("Set up")
+	two.sees("Twofold cannot be reached")
+	two.offline(false)
+	two.click("Try again")
+	two.at("Set up two-factor authentication")
+}
+
+// The page is the same wherever it is asked for, and strict about what it loads.
+func TestPage_headers(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for path, status := range map[string]int{
+		"/": 200, "/sign-in": 200, "/manage/security": 200, "/agents/x": 200, "/console/main.js": 200, "/console/nothing.js": 404, "/nowhere": 404,
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
+		require.NoError(t, err)
+		request.Header.Set("Accept", "text/html")
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, status, response.StatusCode, path)
+		if path != "/console/nothing.js" {
+			policy := response.Header.Get("Content-Security-Policy")
+			require.Contains(t, policy, "default-src 'none'")
+			require.NotContains(t, policy, "unsafe")
+		}
+	}
+}
+
