@@ -2,7 +2,6 @@ package check
 
 import (
 	"bytes"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,7 +88,7 @@ func start(t *testing.T, program string, env map[string]string) (code int, outpu
 	}
 	text, err := command.CombinedOutput()
 	var exit *exec.ExitError
-	require.True(t, errors.As(err, &exit), "%v %s", err, text)
+	require.ErrorAs(t, err, &exit, "%s", text)
 	return exit.ExitCode(), string(text)
 }
 
@@ -121,6 +120,7 @@ func build(t *testing.T) string {
 	text, err := os.ReadFile(dockerfile)
 	require.NoError(t, err)
 	programs.once.Do(func() {
+		//nolint:usetesting // it outlives the test that asks first; TestMain removes it
 		if programs.dir, programs.err = os.MkdirTemp("", "twofold-check"); programs.err != nil {
 			return
 		}
@@ -171,7 +171,7 @@ func TestDockerfile(t *testing.T) {
 	require.NoError(t, err)
 	for _, line := range regexp.MustCompile(`(?m)^COPY ([^-].*) \S+$`).FindAllStringSubmatch(string(text), -1) {
 		for _, path := range strings.Fields(line[1]) {
-			_, err := os.Stat(filepath.Join("../..", path))
+			_, err := os.Stat(filepath.Join("../..", path)) //nolint:gosec // the path is in our own Dockerfile
 			require.NoError(t, err)
 			top, _, _ := strings.Cut(path, "/")
 			require.Contains(t, string(ignore), "\n!"+top+"\n")

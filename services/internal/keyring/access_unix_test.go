@@ -29,10 +29,10 @@ func TestLoad_fileOfRootHandedToTheGroup(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to become somebody else")
 	}
-	dir, err := os.MkdirTemp("", "keys") // t.TempDir's parents are closed to others
+	dir, err := os.MkdirTemp("", "keys") //nolint:usetesting // what is above t.TempDir is closed to others
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	require.NoError(t, os.Chmod(dir, 0o755))
+	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // for the other user
 	program, path := filepath.Join(dir, "program"), filepath.Join(dir, "keys.json")
 	copyFile(t, program, "/proc/self/exe")
 	require.NoError(t, keyring.Generate(path))
@@ -57,7 +57,7 @@ func copyFile(t *testing.T, to, from string) {
 	t.Helper()
 	source, err := os.Open(from)
 	require.NoError(t, err)
-	target, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
+	target, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755) //nolint:gosec // for the other user
 	require.NoError(t, err)
 	_, err = io.Copy(target, source)
 	require.NoError(t, err)

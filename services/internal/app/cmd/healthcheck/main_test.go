@@ -10,9 +10,9 @@ import (
 )
 
 func TestCheck(t *testing.T) {
-	code := http.StatusOK
+	code, asked := http.StatusOK, ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		require.Equal(t, "/readyz", r.URL.Path)
+		asked = r.URL.Path
 		w.WriteHeader(code)
 	}))
 	defer server.Close()
@@ -21,6 +21,7 @@ func TestCheck(t *testing.T) {
 
 	for _, addr := range []string{":" + port, "0.0.0.0:" + port, "127.0.0.1:" + port, "localhost:" + port} {
 		require.NoError(t, check(t.Context(), []string{"TWOFOLD_METRICS_ADDR=" + addr}), addr)
+		require.Equal(t, "/readyz", asked)
 	}
 	for _, code = range []int{http.StatusServiceUnavailable, http.StatusFound, http.StatusNotFound} {
 		require.Error(t, check(t.Context(), []string{"TWOFOLD_METRICS_ADDR=:" + port}), code)
