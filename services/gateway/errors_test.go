@@ -105,6 +105,14 @@ func TestErrors_serviceTooSlow_isUnavailable(t *testing.T) {
 	requireRefused(t, r, http.StatusServiceUnavailable, codes.Unavailable, "DEPENDENCY_UNAVAILABLE")
 }
 
+// The deadline was the gateway's, also when a service was the first to notice.
+func TestErrors_deadlineSeenByTheService_isUnavailable(t *testing.T) {
+	s := newSuite(t)
+	s.fail(authv1.ProfileService_GetMe_FullMethodName, errs.New(codes.DeadlineExceeded, errs.ReasonDeadlineExceeded, "Too slow."))
+	r := s.do(http.MethodGet, "/v1/me", "", bearer("agent")...)
+	requireRefused(t, r, http.StatusServiceUnavailable, codes.Unavailable, "DEPENDENCY_UNAVAILABLE")
+}
+
 // An import may hash a thousand passwords.
 func TestErrors_importHasItsOwnTimeout(t *testing.T) {
 	s := newSuite(t, func(o *options) { o.config.CallTimeout = 20 * time.Millisecond })
