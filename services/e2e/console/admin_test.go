@@ -166,4 +166,3 @@ func TestPage_headers(t *testing.T) {
 		}
 	}
 }
-

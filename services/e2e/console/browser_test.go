@@ -290,8 +290,8 @@ func (b *browser) paste(label, text string) {
 // offline cuts the browser off, or connects it again.
 func (b *browser) offline(yes bool) {
 	b.t.Helper()
-	_, err := chromedp.Call(b.ctx, network.EmulateNetworkConditions, network.EmulateNetworkConditionsParams{
-		Offline: yes, DownloadThroughput: -1, UploadThroughput: -1,
+	_, err := chromedp.Call(b.ctx, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{
+		MatchedNetworkConditions: []*network.Conditions{{Offline: yes, DownloadThroughput: -1, UploadThroughput: -1}},
 	})
 	require.NoError(b.t, err)
 }

@@ -14,19 +14,19 @@ export const forgetSignIn = () => memory.forget('signIn');
 export function follow(answer, account, email) {
   const next = afterSignIn();
   memory.forget('ended');
-  if (answer.session) return arrive(next);
+  if (answer.session) return arrive(next, { mayStillSetUp: true });
   memory.keep('next', next);
   const step = answer.challenge ? 'code' : 'set-up';
   memory.keep('signIn', { step, account, email, ...(answer.challenge ?? answer.enrollmentRequired) });
   return go(step === 'code' ? '/sign-in/code' : '/set-up');
 }
 
-/** The sign-in is done. */
-export function arrive(next = afterSignIn()) {
+/** The sign-in is done. Who gave a second factor has one to set up no more. */
+export function arrive(next = afterSignIn(), { mayStillSetUp = false } = {}) {
   forgetSignIn();
   memory.forget('next');
   memory.forget('ended');
-  return go(next.startsWith('/set-up') ? '/' : next, { replace: true });
+  return go(next.startsWith('/set-up') && !mayStillSetUp ? '/' : next, { replace: true });
 }
 
 /** The sign-in is over before it was done: says so and starts again. */

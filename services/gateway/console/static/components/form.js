@@ -70,7 +70,7 @@ export function form({ fields = [], content = fields, button, actions = [], subm
     trouble.replaceChildren();
     let first;
     for (const one of fields) {
-      const text = problem.fields?.[one.fieldName] ?? (at[problem.reason] === one.fieldName ? problem.message : undefined);
+      const text = at[problem.reason] === one.fieldName ? problem.message : problem.fields?.[one.fieldName];
       if (!text) continue;
       one.setError(text);
       first ??= one.input;
@@ -81,6 +81,7 @@ export function form({ fields = [], content = fields, button, actions = [], subm
     (first ?? button).focus();
   };
   element.complain = complain;
+  element.addEventListener('input', () => trouble.replaceChildren());
   element.addEventListener('submit', async (event) => {
     event.preventDefault();
     if (element.hasAttribute('aria-busy')) return;

@@ -90,12 +90,11 @@ function add(path) {
   const email = field({ name: 'email', label: 'Email address', type: 'email', autocomplete: 'off', required: true });
   const role = field({ name: 'role', label: 'Role', control: h('select', null, roles.map((value) => h('option', { value }, roleNames[value]))) });
   const password = field({ name: 'password', label: 'Password', type: 'password', autocomplete: 'new-password', maxlength: 1000, hint: 'Leave it empty to send an invitation by mail.' });
-  const requestId = crypto.randomUUID();
   return ask({
     title: 'Add an agent', fields: [name, email, role, password], confirm: 'Add',
     at: { EMAIL_TAKEN: 'email', EMAIL_INVALID: 'email', PASSWORD_UNACCEPTABLE: 'password' },
     submit: async (values) => {
-      const agent = await post(path, { ...values, requestId: `${requestId}-${values.email}`.slice(0, 64) });
+      const agent = await post(path, { ...values, requestId: crypto.randomUUID() });
       announce(agent.state === 'INVITED' ? `${agent.displayName} is invited by mail.` : `${agent.displayName} is added.`);
       return agent;
     },

@@ -37,7 +37,8 @@ const byProfile = (me) => ({
   confirm: (body) => post('/v1/me/factors:confirmEnrollment', body),
 });
 
-export default async function setUp() {
+export default async function setUp({ query }) {
+  if (query.get('next')) memory.keep('next', query.get('next'));
   if (current?.done) return page(savingCodes());
   const state = signInState();
   let door;
@@ -148,8 +149,8 @@ async function confirm(door, code) {
     current = null;
     return go('/set-up', { replace: true });
   }
-  const next = door.forced ? afterSignIn() : new URLSearchParams(location.search).get('next') ?? memory.read('next') ?? '/profile';
-  current = { done, next };
+  const next = afterSignIn();
+  current = { done, next: next.startsWith('/set-up') ? '/' : next };
   forgetSignIn();
   memory.forget('setUpBegun');
   memory.forget('ended');
@@ -179,7 +180,7 @@ async function finished() {
   removeEventListener('beforeunload', warnOfCodes);
   await tell(done.confirmation.title, h('div', { class: 'done' }, icon('check'), h('p', null,
     done.confirmation.code === 'MFA_SETUP_COMPLETE' ? 'From now on you sign in with your password and a code from your authenticator app.' : done.confirmation.message)), 'Continue');
-  return go(next.startsWith('/set-up') ? '/' : next, { replace: true });
+  return go(next, { replace: true });
 }
 
 function codesAreGone() {
