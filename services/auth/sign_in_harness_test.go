@@ -462,7 +462,7 @@ func (s *suite) dump() string {
 	var out strings.Builder
 	for _, table := range []string{
 		"accounts", "agents", "passwords", "factors", "enrollments", "recovery_codes", "sign_ins", "factor_failures",
-		"password_failures", "request_ids", "outbox",
+		"password_failures", "request_ids", "outbox", "links", "reset_requests", "reset_mails",
 	} {
 		rows, err := s.db.Query(s.t.Context(), `SELECT * FROM `+table)
 		require.NoError(s.t, err)
