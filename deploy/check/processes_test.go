@@ -190,3 +190,35 @@ func TestDockerfile(t *testing.T) {
 	}
 	require.True(t, bytes.HasSuffix(text, []byte("ENTRYPOINT [\"/service\"]\n")))
 }
+
+// The page's table says what each process needs, as the process itself says it.
+func TestProcesses_needWhatThePageSays(t *testing.T) {
+	programs := build(t)
+	text, err := os.ReadFile("../../docs/deploy.md")
+	require.NoError(t, err)
+	documented := map[string][]string{}
+	var columns []string
+	for line := range strings.SplitSeq(string(text), "\n") {
+		cells := strings.Split(line, "|")
+		if len(cells) != 9 {
+			continue
+		}
+		if strings.TrimSpace(cells[1]) == "variable" {
+			columns = cells
+		}
+		for i, cell := range cells[2:7] {
+			if strings.TrimSpace(cell) == "●" {
+				name := strings.TrimSpace(columns[i+2])
+				documented[name] = append(documented[name], regexp.MustCompile(`TWOFOLD_\w+`).FindAllString(cells[1], -1)...)
+			}
+		}
+	}
+	for _, name := range services() {
+		_, output := start(t, filepath.Join(programs, name), nil)
+		var needed []string
+		for _, line := range regexp.MustCompile(`(TWOFOLD_\w+) is not set`).FindAllStringSubmatch(output, -1) {
+			needed = append(needed, line[1])
+		}
+		require.ElementsMatch(t, needed, documented[name], name)
+	}
+}
