@@ -1,0 +1,147 @@
+package console
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// axe returns the accessibility rules as a script.
+func axe(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("axe", "node_modules", "axe-core", "axe.min.js"))
+	if os.IsNotExist(err) {
+		t.Skip("axe-core is not installed: scripts/install-test-deps installs it where there is npm")
+	}
+	require.NoError(t, err)
+	return string(content)
+}
+
+// tour looks at pages: as axe does, in both themes, and for whoever reads pictures.
+type tour struct {
+	*browser
+	rules string
+}
+
+func (v tour) show(name string) {
+	v.t.Helper()
+	v.await(`!` + inDialog + `.querySelector('[aria-busy], .waiting')`)
+	for _, scheme := range []string{"light", "dark"} {
+		v.look(1440, scheme)
+		v.check(name + ", " + scheme)
+	}
+	v.look(360, "light")
+	v.check(name + ", narrow")
+	v.pictures(name)
+}
+
+// check lets axe look at the page. The tags are those of WCAG 2.2, A and AA, and
+// axe's own best practices.
+func (v tour) check(what string) {
+	v.t.Helper()
+	// The browser's own door lets the script in past the content policy.
+	value[bool](v.browser, v.rules+"; true")
+	found := value[string](v.browser, `axe.run(document, {resultTypes: ['violations']}).then(r => JSON.stringify(
+		r.violations.map(v => v.id + ': ' + v.help + ' ' + v.nodes.map(n => n.target + ' ' + (n.any[0]?.message ?? '')).join(' | '))))`)
+	var violations []string
+	require.NoError(v.t, json.Unmarshal([]byte(found), &violations))
+	require.Empty(v.t, strings.Join(violations, "\n"), what)
+}
+
+// Every page, in every state that needs no luck to be seen.
+func TestPages_lookRight(t *testing.T) {
+	t.Parallel()
+	rules := axe(t)
+	s := start(t)
+	s.account("acme",
+		person("Adam Admin", "ADMIN"), person("Agnes Agent", "AGENT"), person("Bruno Baker", "AGENT"), person("Carla Castro", "AGENT"),
+		person("Dmitri Wolff-Engelhardt", "AGENT"), person("Eun-ji Park", "ADMIN"), person("Farid Haddad", "AGENT"), person("Grace Oyelaran", "AGENT"))
+	root := chromium(t)
+	admin, agent := tour{open(t, root, s.url), rules}, tour{open(t, root, s.url), rules}
+
+	agent.goTo("/sign-in?account=acme")
+	agent.show("sign-in")
+	agent.goTo("/forgot-password")
+	agent.show("forgot-password")
+	agent.goTo("/accept-invitation?account=acme#token=x")
+	agent.show("accept-invitation")
+	agent.goTo("/profile")
+	agent.signIn("bruno@acme.example")
+	agent.at("Bruno Baker")
+	agent.show("profile-empty")
+	agent.goTo("/agents")
+	agent.show("admins-only")
+
+	admin.goTo("/manage/security")
+	admin.signIn("adam@acme.example")
+	admin.at("Security")
+	admin.show("security-off")
+	admin.goTo("/set-up?next=/manage/security")
+	admin.at("Set up two-factor authentication")
+	admin.show("set-up-scan")
+	p := admin.scan()
+	admin.click("Next")
+	admin.fill("Six-digit code", p.wrong())
+	admin.click("Confirm")
+	admin.sees("This code is wrong")
+	admin.show("set-up-code-wrong")
+	admin.fill("Six-digit code", p.code())
+	admin.click("Confirm")
+	admin.at("Save your recovery codes")
+	admin.show("set-up-codes")
+	admin.tick("I have saved these codes")
+	admin.click("Finish")
+	admin.sees("Two-factor authentication is set up")
+	admin.show("set-up-popup")
+	admin.click("Continue")
+	admin.at("Security")
+	admin.tick("Enforce Two-Factor Authentication")
+	admin.click("Save")
+	admin.sees("Nobody is signed out now.")
+	admin.show("security-preview")
+	admin.click("Enforce it")
+	admin.await(`[...document.querySelectorAll('.figure')].some(f => f.innerText.replace(/\s+/g, ' ') === 'Mails sent 8')`)
+	admin.await(`!document.querySelector('.toast')`)
+	admin.show("security-on")
+
+	agent.goTo("/profile")
+	agent.sees("This session ends on")
+	agent.show("profile-banner")
+	agent.click("Sign out")
+	agent.signIn("agnes@acme.example")
+	agent.at("Set up two-factor authentication")
+	agent.show("set-up-forced")
+	agent.setUp()
+	agent.at("Agnes Agent")
+	agent.show("profile")
+	agent.click("Sign out")
+	agent.signIn("agnes@acme.example")
+	agent.at("Two-factor authentication")
+	agent.show("second-factor")
+
+	admin.goTo("/agents")
+	admin.show("agents")
+	admin.click("Add an agent")
+	admin.show("agents-add")
+	admin.click("Cancel")
+	admin.clickOn(tile("Bruno Baker"))
+	admin.at("Bruno Baker")
+	admin.show("agent")
+	admin.click("Reset Two-Factor Authentication")
+	admin.show("agent-reset")
+	admin.click("Cancel")
+	admin.goTo("/agents/import")
+	admin.show("import")
+	admin.goTo("/notices")
+	admin.show("notices")
+	admin.goTo("/activity")
+	admin.show("activity")
+	admin.goTo("/profile")
+	admin.show("profile-admin")
+	admin.goTo("/nowhere/at/all")
+	admin.show("not-found")
+}
