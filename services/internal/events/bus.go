@@ -80,7 +80,7 @@ func (b *Bus) EnsureStreams(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	for name, root := range map[string]string{Stream: subjectRoot, DeadLetterStream: deadLetterRoot} {
-		_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		config := jetstream.StreamConfig{
 			Name:       name,
 			Subjects:   []string{root + ".>"},
 			Retention:  jetstream.LimitsPolicy,
@@ -92,7 +92,14 @@ func (b *Bus) EnsureStreams(ctx context.Context) error {
 			// Direct gets are answered by any replica. The outbox's reconciler
 			// must not take a replica that lags for a loss.
 			AllowDirect: false,
-		})
+		}
+		// Creating a stream that is as it should be changes nothing, so services
+		// that start together do not update it at once (the server does not guard
+		// an update against a consumer being added at the same time).
+		_, err := b.js.CreateStream(ctx, config)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			_, err = b.js.UpdateStream(ctx, config)
+		}
 		if err != nil {
 			return fmt.Errorf("events: ensure stream %s: %w", name, err)
 		}
