@@ -22,6 +22,14 @@
 // was finished, that expired, or whose agent was reset or changed meanwhile is
 // gone, and every use of its token is refused alike.
 //
+// # Links in mails
+//
+// Invitations and forgotten passwords go by a mail with a one-time link. The event
+// promises the mail; the notifier asks for the link's token when it writes it, and
+// only then is there one. A row of links is the promise: whoever takes its place,
+// deletes it or uses it voids the link, with the agent locked. Whether anybody has
+// an address is looked up by other work than the call that asks.
+//
 // # What is decided where
 //
 // A guess at a second factor is decided under the lock of its agent, in one
@@ -38,8 +46,9 @@
 // Wrong passwords are counted for whoever is typed in, known or not, and for each
 // network address by itself: guessing elsewhere keeps nobody out.
 //
-// Reset, enrollment and removal of a factor raise the agent's version, write
-// their event and end sessions below the version before they answer. The event
+// Reset, enrollment and removal of a factor, a new password, a change of role and
+// deactivation raise the agent's version, write their event and end sessions below
+// the version before they answer. The event
 // is the guarantee should that last call fail. A reset then answers UNAVAILABLE
 // although it is stored, because its OK promises that no session is left;
 // repeating it does no harm.
@@ -48,5 +57,6 @@
 // conditions of rule_sql.go, which repeat what package enforcement says of one
 // agent and are tested against it over all combinations of facts.
 //
-// Whatever changes an agent locks its row before any row that belongs to it.
+// Whatever changes an agent locks its row before any row that belongs to it; what
+// could take the last owner away locks the account before that.
 package auth

@@ -157,6 +157,13 @@ func TestLinks_workOnce(t *testing.T) {
 		require.Equal(t, map[string]int{"OK": 1, errs.ReasonLinkExpired: 49}, results)
 		require.Equal(t, int64(2), w.get(ada.GetName()).GetVersion(), "changed once")
 		requireLinkExpired(t, w.accept(token, newPassword))
+
+		w.background()
+		w.forget("acme", ownerEmail)
+		token = w.link(w.owner, toReset)
+		results = reasons(atOnce(50, func(int) error { return w.reset(token, newPassword) }))
+		require.Equal(t, map[string]int{"OK": 1, errs.ReasonLinkExpired: 49}, results)
+		require.Equal(t, int64(2), w.get(w.owner).GetVersion(), "changed once")
 	})
 }
 
