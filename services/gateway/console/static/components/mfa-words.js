@@ -7,9 +7,9 @@ export const stateNames = { INVITED: 'Invited', ACTIVE: 'Active', DEACTIVATED: '
 
 /** The badge of an agent's second factor. */
 export function mfaBadge(agent) {
-  if (agent.mfaState === 'SET_UP') return h('span', { class: 'badge good' }, icon('check'), 'Two-factor authentication set up');
+  if (agent.mfaState === 'SET_UP') return h('span', { class: 'badge good' }, icon('check'), 'Two-factor set up');
   if (agent.mfaState === 'MANAGED_BY_SSO') return h('span', { class: 'badge' }, 'Left to your identity provider');
-  return h('span', { class: 'badge warn' }, icon('warning'), 'Not set up');
+  return h('span', { class: 'badge warn' }, icon('warning'), 'Two-factor not set up');
 }
 
 export const roleBadge = (agent) => h('span', { class: `badge ${agent.role === 'AGENT' ? '' : 'accent'}` }, roleNames[agent.role]);

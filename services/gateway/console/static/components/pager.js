@@ -23,7 +23,7 @@ export function pager(size, load) {
     next = page.next;
     back.disabled = tokens.length === 1;
     forward.disabled = !next;
-    element.hidden = page.shown === 0 || (tokens.length === 1 && !next && page.shown < 10);
+    element.hidden = tokens.length === 1 && !next;
     const first = (tokens.length - 1) * size + 1;
     text.textContent = `${number(first)}–${number(first + page.shown - 1)}${page.total === undefined ? '' : ` of ${number(page.total)}`}`;
   }

@@ -27,13 +27,13 @@ export default async function agentPage({ params, signal }) {
   return h('div', null,
     h('p', { class: 'crumb' }, h('a', { href: '/agents' }, 'All agents')),
     h('section', { class: 'card' },
-      h('div', { class: 'person' }, initials(agent.displayName),
+      h('div', { class: 'person' }, initials(agent.displayName, 'large'),
         h('div', null, h('h1', null, agent.displayName), h('p', { class: 'soft' }, agent.email), h('div', { class: 'badges' }, roleBadge(agent), stateBadge(agent), mfaBadge(agent))),
         h('div', { class: 'actions' }, actionsOf(agent))),
       agent.mfaState === 'NOT_SET_UP' && h('div', { class: 'note warn' }, icon('warning'), h('div', null,
         h('strong', null, agent.mfaStatusMessage || 'Two-Factor Authentication not setup'), h('p', null, 'Since ', when(agent.mfaStateTime), '.'))),
       h('dl', { class: 'facts' },
-        h('dt', null, 'Two-factor authentication'), h('dd', null, agent.mfaState === 'SET_UP' ? ['Set up since ', when(agent.mfaStateTime)] : ['Not set up since ', when(agent.mfaStateTime)]),
+        agent.mfaState === 'SET_UP' && [h('dt', null, 'Two-factor authentication'), h('dd', null, 'Set up since ', when(agent.mfaStateTime))],
         h('dt', null, 'Last sign-in'), h('dd', null, when(agent.lastSignInTime, 'Never')),
         h('dt', null, 'Added'), h('dd', null, when(agent.createTime)))),
     resetCard(agent),
@@ -71,7 +71,7 @@ function resetCard(agent) {
   const why = isMe(agent) ? 'Nobody resets their own. Ask another admin, or replace your authenticator in your profile.'
     : !mayTouch(agent) && 'Only an owner resets an owner.';
   return h('section', { class: 'card' },
-    h('div', { class: 'card-head' }, h('h2', null, 'Lost phone?'),
+    h('div', { class: 'card-head' }, h('h2', null, 'A lost phone'),
       h('button', { type: 'button', class: 'warns', disabled: Boolean(why), onclick: () => reset(agent) }, 'Reset Two-Factor Authentication')),
     h('p', { class: 'soft' }, why || 'A reset removes the authenticator and the recovery codes and signs the agent out everywhere. The agent is told by mail.'));
 }

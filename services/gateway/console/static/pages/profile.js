@@ -21,7 +21,7 @@ export default function profile({ signal }) {
   const renew = () => fill(devices, () => myDevices(renew, signal), signal);
   renew();
   return h('div', null,
-    h('div', { class: 'person' }, initials(me.agent.displayName), h('div', null, h('h1', null, me.agent.displayName), h('p', { class: 'soft' }, me.agent.email), h('div', { class: 'badges' }, roleBadge(me.agent), mfaBadge(me.agent)))),
+    h('div', { class: 'person' }, initials(me.agent.displayName, 'large'), h('div', null, h('h1', null, me.agent.displayName), h('p', { class: 'soft' }, me.agent.email), h('div', { class: 'badges' }, roleBadge(me.agent), mfaBadge(me.agent)))),
     twoFactor(me),
     h('section', { class: 'card' }, h('div', { class: 'card-head' }, h('h2', null, 'Password'), h('button', { type: 'button', onclick: changePassword }, 'Change password')), h('p', { class: 'soft' }, 'A new password signs you out on your other devices.')),
     h('section', { class: 'card' }, h('h2', null, 'Devices'), devices));

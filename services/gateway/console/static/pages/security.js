@@ -77,7 +77,7 @@ export default async function security({ signal }) {
   }
 
   loadHistory();
-  return h('div', null,
+  return h('div', { class: 'security' },
     h('h1', null, 'Security'),
     rolloutProgress(account, signal, (rollout) => {
       // Somebody else saved: show it, unless there is something of one's own to lose.

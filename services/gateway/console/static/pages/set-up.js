@@ -83,7 +83,7 @@ function page({ step, title, content }) {
 function explanation({ forced, me }) {
   if (forced) {
     return h('div', { class: 'note' }, icon('shield'), h('div', null,
-      h('strong', null, forced.prompt?.title ?? 'Two-factor authentication is required'),
+      h('strong', null, 'Your account requires it'),
       h('p', null, 'An admin of the account ', h('strong', null, forced.account), ' requires two-factor authentication of everybody in it',
         forced.enforceTime ? [', since ', when(forced.enforceTime)] : null, '. You set it up once, now; then you are signed in.')));
   }
