@@ -1,5 +1,6 @@
 // Package gateway is the edge: REST for frontends (grpc-gateway), and what only
-// the edge can see whole, the rollout of an enforcement (package rollout).
+// the edge can see whole, the rollout of an enforcement (package rollout) and the
+// audit log (package audit).
 //
 // It owns nothing durable. Each REST route is a gRPC call over a connection to
 // the service that owns it, so the same interceptors admit and refuse whichever

@@ -94,10 +94,15 @@ func (s *Service) handleError(ctx context.Context, _ *runtime.ServeMux, _ runtim
 	s.refuse(w, r, e)
 }
 
-// handleStreamError is for a stream that has begun; type rollouts sees to the others.
+// handleStreamError is for a stream that has begun; types rollouts and exports see
+// to the others. A file is cut off: whoever gets it must not take it for whole.
 func (s *Service) handleStreamError(ctx context.Context, err error) *status.Status {
 	e := refusal(ctx, err)
 	s.logFailure(ctx, e, err)
+	var file *cutError
+	if errors.As(err, &file) {
+		panic(http.ErrAbortHandler)
+	}
 	return e.GRPCStatus()
 }
 

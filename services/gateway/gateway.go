@@ -11,23 +11,25 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 
+	auditv1 "github.com/twofold-auth/twofold/gen/twofold/audit/v1"
 	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
 	notifierv1 "github.com/twofold-auth/twofold/gen/twofold/notifier/v1"
 	policyv1 "github.com/twofold-auth/twofold/gen/twofold/policy/v1"
 	rolloutv1 "github.com/twofold-auth/twofold/gen/twofold/rollout/v1"
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
+	"github.com/twofold-auth/twofold/services/gateway/audit"
 	"github.com/twofold-auth/twofold/services/gateway/rollout"
 	"github.com/twofold-auth/twofold/services/internal/authz"
 )
 
 // Deps is what the process gives the gateway: a connection to each service and
-// to the gateway's own gRPC server, where the rollout is.
+// to the gateway's own gRPC server, where the rollout and the audit log are.
 type Deps struct {
 	Policy, Auth, Session, Notifier grpc.ClientConnInterface
 	// Self reaches the gateway's own gRPC server, so that the routes of the
-	// rollout pass the same interceptors as all others.
+	// rollout and the audit log pass the same interceptors as all others.
 	Self grpc.ClientConnInterface
-	// VerifySession is asked again while somebody watches a rollout.
+	// VerifySession is asked again while somebody watches a rollout or exports.
 	VerifySession authz.SessionVerifier
 	// Ready reports whether a part of the suite can do its work, by name.
 	Ready map[string]func(context.Context) error
@@ -43,6 +45,7 @@ type Service struct {
 	now     func() time.Time
 	routes  map[routeKey]*route
 	rollout *rollout.Server
+	audit   *audit.Server
 	cookies cookies
 	ready   map[string]func(context.Context) error
 	handler http.Handler
@@ -70,6 +73,15 @@ func New(cfg Config, deps Deps) (*Service, error) {
 			Interval:      cfg.WatchInterval,
 			Limit:         cfg.WatchLimit,
 		}),
+		audit: audit.New(audit.Deps{
+			Trails: map[string]auditv1.AuditTrailServiceClient{
+				"policy": auditv1.NewAuditTrailServiceClient(deps.Policy),
+				"auth":   auditv1.NewAuditTrailServiceClient(deps.Auth),
+			},
+			Accounts:      authv1.NewAccountServiceClient(deps.Auth),
+			VerifySession: deps.VerifySession,
+			Now:           deps.Now,
+		}),
 		now:     deps.Now,
 		routes:  routes,
 		cookies: cookies{now: deps.Now},
@@ -89,7 +101,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // rest maps REST routes to gRPC calls.
 func (s *Service) rest(deps Deps) (http.Handler, error) {
 	mux := runtime.NewServeMux(
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, newJSON()),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, jsonOrFile{newJSON()}),
 		runtime.WithMiddlewares(s.enter),
 		// An escaped slash is part of a name, and names have none.
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
@@ -98,6 +110,8 @@ func (s *Service) rest(deps Deps) (http.Handler, error) {
 		runtime.WithOutgoingTrailerMatcher(noHeader),
 		runtime.WithMetadata(handOn),
 		runtime.WithForwardResponseOption(s.cookies.pack),
+		runtime.WithForwardResponseOption(nameFile),
+		runtime.WithForwardResponseRewriter(partOfFile),
 		runtime.WithErrorHandler(s.handleError),
 		runtime.WithRoutingErrorHandler(s.handleRoutingError),
 		runtime.WithStreamErrorHandler(s.handleStreamError),
@@ -118,6 +132,7 @@ func (s *Service) rest(deps Deps) (http.Handler, error) {
 		sessionv1.RegisterAgentSessionServiceHandlerClient(ctx, mux, sessionv1.NewAgentSessionServiceClient(caller(deps.Session))),
 		notifierv1.RegisterNoticeServiceHandlerClient(ctx, mux, notifierv1.NewNoticeServiceClient(caller(deps.Notifier))),
 		rolloutv1.RegisterRolloutServiceHandlerClient(ctx, mux, rollouts{rolloutv1.NewRolloutServiceClient(caller(deps.Self))}),
+		auditv1.RegisterAuditServiceHandlerClient(ctx, mux, exports{auditv1.NewAuditServiceClient(caller(deps.Self))}),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("gateway: register routes: %w", err)
@@ -125,8 +140,12 @@ func (s *Service) rest(deps Deps) (http.Handler, error) {
 	return mux, nil
 }
 
-// Register adds the gateway's own RPCs, those of the rollout, to a server.
-func (s *Service) Register(r grpc.ServiceRegistrar) { s.rollout.Register(r) }
+// Register adds the gateway's own RPCs, those of the rollout and of the audit log,
+// to a server.
+func (s *Service) Register(r grpc.ServiceRegistrar) {
+	s.rollout.Register(r)
+	s.audit.Register(r)
+}
 
 // Handler serves REST.
 func (s *Service) Handler() http.Handler { return s.handler }

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	auditv1 "github.com/twofold-auth/twofold/gen/twofold/audit/v1"
 	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
 	notifierv1 "github.com/twofold-auth/twofold/gen/twofold/notifier/v1"
 	policyv1 "github.com/twofold-auth/twofold/gen/twofold/policy/v1"
@@ -83,14 +84,17 @@ func newSuite(t *testing.T, changes ...func(*options)) *suite {
 		answers: map[string]answerFunc{}, over: map[string]bool{},
 	}
 	for name, services := range map[string][]grpc.ServiceDesc{
-		"policy":   {policyv1.PolicyService_ServiceDesc},
-		"auth":     {authv1.AccountService_ServiceDesc, authv1.AgentService_ServiceDesc, authv1.SignInService_ServiceDesc, authv1.ProfileService_ServiceDesc},
+		"policy": {policyv1.PolicyService_ServiceDesc, auditv1.AuditTrailService_ServiceDesc},
+		"auth": {
+			authv1.AccountService_ServiceDesc, authv1.AgentService_ServiceDesc, authv1.SignInService_ServiceDesc,
+			authv1.ProfileService_ServiceDesc, auditv1.AuditTrailService_ServiceDesc,
+		},
 		"session":  {sessionv1.SessionService_ServiceDesc, sessionv1.AgentSessionService_ServiceDesc},
 		"notifier": {notifierv1.NoticeService_ServiceDesc},
 	} {
 		s.serve(name, func(r grpc.ServiceRegistrar) {
 			for _, desc := range services {
-				r.RegisterService(s.recorder(desc), s)
+				r.RegisterService(s.recorder(name, desc), s)
 			}
 		})
 	}
@@ -181,8 +185,9 @@ func (s *suite) endSession(token string) {
 	s.over[token] = true
 }
 
-// recorder is a service whose methods record their calls and answer as told.
-func (s *suite) recorder(desc grpc.ServiceDesc) *grpc.ServiceDesc {
+// recorder is a service whose methods record their calls and answer as told. What
+// several servers have is told by the name of the server and the method.
+func (s *suite) recorder(server string, desc grpc.ServiceDesc) *grpc.ServiceDesc {
 	desc.HandlerType = (*any)(nil)
 	methods := make([]grpc.MethodDesc, len(desc.Methods))
 	for i, m := range desc.Methods {
@@ -199,6 +204,9 @@ func (s *suite) recorder(desc grpc.ServiceDesc) *grpc.ServiceDesc {
 				s.mu.Lock()
 				s.calls = append(s.calls, call{full, request, md, authz.FromContext(ctx)})
 				told := s.answers[full]
+				if own := s.answers[server+full]; own != nil {
+					told = own
+				}
 				s.mu.Unlock()
 				if told != nil {
 					return told(ctx, request)
