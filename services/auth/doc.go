@@ -48,10 +48,9 @@
 //
 // Reset, enrollment and removal of a factor, a new password, a change of role and
 // deactivation raise the agent's version, write their event and end sessions below
-// the version before they answer. The event
-// is the guarantee should that last call fail. A reset then answers UNAVAILABLE
-// although it is stored, because its OK promises that no session is left;
-// repeating it does no harm.
+// the version before they answer. The event is the guarantee should that last call
+// fail. Where an OK promises that no session is left, the answer is then
+// UNAVAILABLE although the change is stored; repeating it does no harm.
 //
 // Lists, counts and the choice of whom to mail are made by the database with the
 // conditions of rule_sql.go, which repeat what package enforcement says of one

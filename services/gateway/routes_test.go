@@ -148,6 +148,49 @@ func restCases() []restCase {
 			want: `{"recoveryCodes":["a","b"]}`,
 		},
 		{
+			call: "POST /v1/me:changePassword", as: "agent", body: `{"currentPassword":"old secret","newPassword":"new secret"}`,
+			rpc:     authv1.ProfileService_ChangePassword_FullMethodName,
+			request: &authv1.ChangePasswordRequest{CurrentPassword: "old secret", NewPassword: "new secret"},
+			answer:  &authv1.ChangePasswordResponse{}, want: `{}`,
+		},
+		{
+			call: "POST /v1/signIn:requestPasswordReset", body: `{"account":"acme","email":"mia@example.com"}`,
+			rpc:     authv1.SignInService_RequestPasswordReset_FullMethodName,
+			request: &authv1.RequestPasswordResetRequest{Account: "acme", Email: "mia@example.com"},
+			answer:  &authv1.RequestPasswordResetResponse{}, want: `{}`,
+		},
+		{
+			call: "POST /v1/signIn:acceptInvitation", body: `{"token":"t1","password":"new secret"}`,
+			rpc:     authv1.SignInService_AcceptInvitation_FullMethodName,
+			request: &authv1.AcceptInvitationRequest{Token: "t1", Password: "new secret"},
+			answer:  &authv1.AcceptInvitationResponse{}, want: `{}`,
+		},
+		{
+			call: "POST /v1/signIn:resetPassword", body: `{"token":"t1","password":"new secret"}`,
+			rpc:     authv1.SignInService_ResetPassword_FullMethodName,
+			request: &authv1.ResetPasswordRequest{Token: "t1", Password: "new secret"},
+			answer:  &authv1.ResetPasswordResponse{}, want: `{}`,
+		},
+		{
+			call: "PATCH /v1/" + agentPath, as: "admin", body: `{"role":"ADMIN","displayName":"Mia","etag":"e"}`,
+			rpc: authv1.AgentService_UpdateAgent_FullMethodName,
+			request: mustUnmarshal(&authv1.UpdateAgentRequest{}, `{"agent":{"name":"`+agentPath+`","role":"ADMIN","displayName":"Mia","etag":"e"},
+				"updateMask":"displayName,etag,role"}`),
+			answer: &authv1.UpdateAgentResponse{Agent: agent}, want: agentJSON,
+		},
+		{
+			call: "POST /v1/" + agentPath + ":deactivate", as: "admin", rpc: authv1.AgentService_DeactivateAgent_FullMethodName,
+			request: &authv1.DeactivateAgentRequest{Name: agentPath}, answer: &authv1.DeactivateAgentResponse{Agent: agent}, want: agentJSON,
+		},
+		{
+			call: "POST /v1/" + agentPath + ":reactivate", as: "admin", rpc: authv1.AgentService_ReactivateAgent_FullMethodName,
+			request: &authv1.ReactivateAgentRequest{Name: agentPath}, answer: &authv1.ReactivateAgentResponse{Agent: agent}, want: agentJSON,
+		},
+		{
+			call: "POST /v1/" + agentPath + ":resendInvitation", as: "admin", rpc: authv1.AgentService_ResendInvitation_FullMethodName,
+			request: &authv1.ResendInvitationRequest{Name: agentPath}, answer: &authv1.ResendInvitationResponse{Agent: agent}, want: agentJSON,
+		},
+		{
 			call: "POST /v1/signOut", as: "agent", rpc: sessionv1.AgentSessionService_SignOut_FullMethodName,
 			request: &sessionv1.SignOutRequest{}, answer: &sessionv1.SignOutResponse{}, want: `{}`,
 		},
