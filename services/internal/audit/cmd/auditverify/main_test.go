@@ -7,14 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/twofold-auth/twofold/services/auth"
 	"github.com/twofold-auth/twofold/services/internal/audit"
 	"github.com/twofold-auth/twofold/services/internal/sqldb"
 	"github.com/twofold-auth/twofold/services/internal/testkit"
-	"github.com/twofold-auth/twofold/services/policy"
 )
 
 // world has the databases of both services, with events of two accounts.
@@ -26,15 +25,7 @@ type world struct {
 
 func newWorld(t *testing.T, url string) *world {
 	w := &world{t: t, url: url}
-	var err error
-	w.policy, err = sqldb.Open(t.Context(), url, policy.Schema)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, w.policy.Close()) })
-	require.NoError(t, w.policy.Migrate(t.Context(), policy.Migrations()))
-	w.auth, err = sqldb.Open(t.Context(), url, auth.Schema)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, w.auth.Close()) })
-	require.NoError(t, w.auth.Migrate(t.Context(), auth.Migrations()))
+	w.policy, w.auth = open(t, url, "policy"), open(t, url, "auth")
 	for _, db := range []*sqldb.DB{w.policy, w.auth} {
 		for _, account := range []string{"acme", "acme", "acme", "globex"} {
 			w.append(db, account)
@@ -48,6 +39,19 @@ func (w *world) append(db *sqldb.DB, account string) {
 	require.NoError(w.t, db.InTx(w.t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 		return audit.Append(ctx, tx, audit.Entry{Account: account, Action: "agent.resetMfa"})
 	}))
+}
+
+// open makes the tables of a service's audit log.
+func open(t *testing.T, url, service string) *sqldb.DB {
+	db, err := sqldb.Open(t.Context(), url, service)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	begin, end := "-- +goose Up\n"+audit.Schema+"-- +goose StatementBegin\n", "-- +goose StatementEnd\n"
+	require.NoError(t, db.Migrate(t.Context(), fstest.MapFS{
+		"0001_audit.postgres.sql": {Data: []byte(begin + audit.ImmutablePostgres + end)},
+		"0001_audit.sqlite.sql":   {Data: []byte(begin + audit.ImmutableSQLite + end)},
+	}))
+	return db
 }
 
 // superuser runs statements on auth's database as somebody who may drop triggers.
