@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 )
 
@@ -105,6 +106,17 @@ func TestAgents_manyAndImport(t *testing.T) {
 	require.Contains(t, b.eval(`document.querySelector('.tile').innerText`), "Agent, No. 077")
 	b.typeInto(`document.querySelector('input[type=search]')`, "zzz")
 	b.sees("Nobody by that name")
+
+	// The keyboard alone: the focus goes into the dialog, stays, and comes back.
+	b.eval(named("Add an agent") + `.focus()`)
+	b.run(chromedp.KeyEvent(kb.Enter))
+	b.await(`document.activeElement === ` + labeled("Name"))
+	for range 12 {
+		b.run(chromedp.KeyEvent(kb.Tab))
+		require.NotEqual(t, "false", b.eval(`document.activeElement === document.body || document.activeElement.closest('dialog') !== null`))
+	}
+	b.run(chromedp.KeyEvent(kb.Escape))
+	b.await(`!document.querySelector('dialog') && document.activeElement === ` + named("Add an agent"))
 
 	b.click("Add an agent")
 	b.fill("Name", "Nora New")

@@ -14,7 +14,8 @@ import (
 func axe(t *testing.T) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("axe", "node_modules", "axe-core", "axe.min.js"))
-	if os.IsNotExist(err) {
+	// Whoever has no npm tests without it; CI does not.
+	if os.IsNotExist(err) && os.Getenv("CI") == "" {
 		t.Skip("axe-core is not installed: scripts/install-test-deps installs it where there is npm")
 	}
 	require.NoError(t, err)

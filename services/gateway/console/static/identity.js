@@ -54,7 +54,7 @@ onSessionOver(forgetMe);
 // no regular question, for that would count as use and keep idle sessions alive.
 let lastAsked = 0;
 function askAgain() {
-  if (!me || document.hidden || Date.now() - lastAsked < 5000) return;
+  if (!me || document.hidden || Date.now() - lastAsked < 15000) return;
   lastAsked = Date.now();
   refreshMe().catch(() => {});
 }

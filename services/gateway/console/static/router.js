@@ -64,6 +64,7 @@ export async function show() {
 /** Follows links and the browser's own buttons. */
 export function start() {
   addEventListener('popstate', show);
+  addEventListener('pageshow', (event) => event.persisted && show());
   document.addEventListener('click', (event) => {
     const link = event.target.closest?.('a[href]');
     if (!link || event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return;

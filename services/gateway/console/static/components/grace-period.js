@@ -13,7 +13,7 @@ export function gracePeriod(duration) {
   const element = h('fieldset', { class: 'grace', 'aria-describedby': 'grace-hint grace-error' },
     h('legend', { class: 'legend' }, 'Grace period'),
     h('p', { class: 'hint', id: 'grace-hint' }, 'How long sessions from before live on without a second factor. Whoever signs in anew sets it up at once.'),
-    amount, unit, error);
+    h('div', { class: 'grace-fields' }, amount, unit), error);
   return {
     element,
     input: amount.input,
