@@ -304,7 +304,7 @@ func TestDeactivateAgent_keepsOutAtOnceAndUntilReactivated(t *testing.T) {
 		phone, done := w.enrolledAs("ada@example.com")
 		ada := w.agentOf("ada@example.com")
 		session, waiting := done.GetSession(), w.signInAs("ada@example.com").GetChallenge().GetSignInToken()
-		w.forget("acme", "ada@example.com")
+		w.forget("ada@example.com")
 		link := w.link(ada.GetName(), toReset)
 
 		after, err := w.deactivate(asOperator(t.Context()), ada)
@@ -317,7 +317,7 @@ func TestDeactivateAgent_keepsOutAtOnceAndUntilReactivated(t *testing.T) {
 		_, err = w.verify(waiting, phone.at(0))
 		requireSignInExpired(t, err)
 		requireLinkExpired(t, w.reset(link, newPassword))
-		w.forget("acme", "ada@example.com")
+		w.forget("ada@example.com")
 		require.Empty(t, s.promised(ada.GetName(), toReset))
 
 		again, err := w.deactivate(asOperator(t.Context()), ada)

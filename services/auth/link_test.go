@@ -62,10 +62,10 @@ func (w *world) reset(token, password string) error {
 	return err
 }
 
-// forget has somebody ask for a new password, and waits until somebody looked.
-func (w *world) forget(account, email string) {
+// forget has somebody ask for a new password, and waits until that was looked at.
+func (w *world) forget(email string) {
 	w.t.Helper()
-	_, err := w.signIns().RequestPasswordReset(w.t.Context(), &authv1.RequestPasswordResetRequest{Account: account, Email: email})
+	_, err := w.signIns().RequestPasswordReset(w.t.Context(), resetRequest("acme", email))
 	require.NoError(w.t, err)
 	require.Eventually(w.t, func() bool { return w.s.number(`SELECT count(*) FROM reset_requests`) == 0 }, 20*time.Second, 20*time.Millisecond)
 }
@@ -159,7 +159,7 @@ func TestLinks_workOnce(t *testing.T) {
 		requireLinkExpired(t, w.accept(token, newPassword))
 
 		w.background()
-		w.forget("acme", ownerEmail)
+		w.forget(ownerEmail)
 		token = w.link(w.owner, toReset)
 		results = reasons(atOnce(50, func(int) error { return w.reset(token, newPassword) }))
 		require.Equal(t, map[string]int{"OK": 1, errs.ReasonLinkExpired: 49}, results)
@@ -174,7 +174,7 @@ func TestLinks_refused(t *testing.T) {
 		w.person("pat@example.com")
 		ada := w.agent("ada@example.com", authv1.Agent_AGENT)
 		invitation := w.link(ada.GetName(), toJoin)
-		w.forget("acme", ownerEmail)
+		w.forget(ownerEmail)
 		forgotten := w.link(w.owner, toReset)
 		changed := s.number(`SELECT sum(version) FROM agents`)
 
@@ -244,9 +244,9 @@ func TestLinks_void(t *testing.T) {
 		testkit.RequireError(t, resend(), codes.FailedPrecondition, errs.ReasonAgentNotInvited)
 
 		// A link for a new password, by a newer one and by a change in the profile.
-		w.forget("acme", ownerEmail)
+		w.forget(ownerEmail)
 		older := w.link(w.owner, toReset)
-		w.forget("acme", ownerEmail)
+		w.forget(ownerEmail)
 		newer := w.link(w.owner, toReset)
 		requireLinkExpired(t, w.reset(older, newPassword))
 		m := w.me(w.signIn().GetSession())

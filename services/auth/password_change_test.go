@@ -46,7 +46,7 @@ func TestRequestPasswordReset_tellsNothing(t *testing.T) {
 			delete(header, "twofold-request-id") // drawn for every call
 			encoded, err := proto.Marshal(resp)
 			require.NoError(t, err)
-			answers[fmt.Sprint(encoded, header, trailer)] = name
+			answers[fmt.Sprintf("%x %v %v", encoded, header, trailer)] = name
 		}
 		require.Len(t, answers, 1, "%v", answers)
 		require.Equal(t, int64(len(asked)), s.number(`SELECT count(*) FROM reset_requests`), "a row for everybody")
@@ -96,13 +96,13 @@ func TestRequestPasswordReset_mailsAreFew(t *testing.T) {
 		w := s.world()
 		w.background()
 		for range 5 {
-			w.forget("acme", ownerEmail)
+			w.forget(ownerEmail)
 		}
 		events := ofKind(s, 3, func() *authv1.PasswordResetRequested { return &authv1.PasswordResetRequested{} })
 		require.Len(t, events, 3)
 		require.NoError(t, w.reset(w.link(w.owner, toReset), newPassword), "the third still works")
 		s.exec(`UPDATE reset_mails SET window_time = ?`, time.Now().Add(-61*time.Minute).UnixMicro())
-		w.forget("acme", ownerEmail)
+		w.forget(ownerEmail)
 		ofKind(s, 4, func() *authv1.PasswordResetRequested { return &authv1.PasswordResetRequested{} })
 	})
 }
@@ -115,7 +115,7 @@ func TestResetPassword_leavesTheSecondFactor(t *testing.T) {
 		w.background()
 		phone, done := w.enrolled()
 		waiting := w.challenge()
-		w.forget("acme", ownerEmail)
+		w.forget(ownerEmail)
 		token, made := w.link(w.owner, toReset), s.sessions.makes()
 		issued, err := w.mailed(w.owner, toReset, s.promised(w.owner, toReset))
 		require.NoError(t, err)
@@ -152,7 +152,7 @@ func TestPasswords_sessionServiceDown(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
 		w := s.world()
 		w.background()
-		w.forget("acme", ownerEmail)
+		w.forget(ownerEmail)
 		token, m := w.link(w.owner, toReset), w.me(w.signIn().GetSession())
 		s.sessions.onRevoke(func(context.Context) error { return errDown })
 		err := w.reset(token, newPassword)
