@@ -69,6 +69,7 @@ async function call(method, path, body, signal) {
 export const get = (path, signal) => call('GET', path, undefined, signal);
 export const post = (path, body = {}, signal) => call('POST', path, body, signal);
 export const patch = (path, body, signal) => call('PATCH', path, body, signal);
+export const file = async (path, signal) => (await answerTo('GET', path, undefined, signal)).blob();
 export const remove = (path, signal) => call('DELETE', path, undefined, signal);
 
 /** Yields what a stream of the API sends, one JSON value a line. */

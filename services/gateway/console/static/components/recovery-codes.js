@@ -2,6 +2,7 @@
 // are saved.
 
 import { h } from '../dom.js';
+import { saveFile } from './save-file.js';
 import { announce } from './toast.js';
 import { tick } from './form.js';
 
@@ -18,11 +19,7 @@ async function copy(codes) {
   }
 }
 
-function download(codes) {
-  const url = URL.createObjectURL(new Blob([asText(codes)], { type: 'text/plain' }));
-  h('a', { href: url, download: 'twofold-recovery-codes.txt' }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
-}
+const download = (codes) => saveFile(new Blob([asText(codes)], { type: 'text/plain' }), 'twofold-recovery-codes.txt');
 
 /** The codes and a tick; `onSaved` is told whether it is ticked. */
 export function recoveryCodes(codes, onSaved) {

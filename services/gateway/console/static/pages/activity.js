@@ -1,32 +1,43 @@
 // Who changed what, when, on whom, and from where.
 
-import { get, query as queryOf } from '../api.js';
+import { file, get, query as queryOf } from '../api.js';
 import { h } from '../dom.js';
 import { accountName } from '../identity.js';
 import { when } from '../time.js';
 import { agentName, nameOf } from '../components/actor.js';
+import { actionWords, detailWords } from '../components/audit-words.js';
 import { choices } from '../components/choices.js';
 import { pager } from '../components/pager.js';
+import { saveFile } from '../components/save-file.js';
 import { empty, fill } from '../components/states.js';
+import { announceProblem } from '../components/toast.js';
 
 const pageSize = 50;
 
-/** `agent.resetMfa` as words: `agent: reset mfa`. */
-const actionWords = (action) => action.replace('.', ': ').replace(/([a-z])([A-Z])/g, '$1 $2').toLowerCase().replace('mfa', 'two-factor');
-
 async function subjectOf(event) {
   if (/\/agents\/[^/]+$/.test(event.subject)) return h('a', { href: `/agents/${event.subject.split('/').at(-1)}` }, await agentName(event.subject));
-  return event.subject.split('/').slice(2).join(' ') || 'The account';
+  return event.subject.endsWith('/mfaPolicy') ? h('a', { href: '/manage/security' }, 'The policy') : 'The account';
 }
 
 async function row(event) {
-  const details = Object.entries(event.details ?? {}).map(([key, value]) => `${key}: ${value}`).join(' · ');
+  const details = detailWords(event.details);
   return h('tr', null,
     h('td', null, await nameOf(event.actor)),
     h('td', null, actionWords(event.action), details && h('p', null, details)),
     h('td', null, await subjectOf(event)),
     h('td', null, h('span', { class: `badge ${event.result === 'OK' ? 'good' : 'bad'}` }, event.result === 'OK' ? 'Done' : 'Refused'), event.errorReason && h('p', null, h('code', null, event.errorReason))),
     h('td', { class: 'soft' }, when(event.eventTime), h('p', null, event.clientAddress)));
+}
+
+async function exportAll(button) {
+  button.disabled = true;
+  try {
+    saveFile(await file(`/v1/${accountName()}/auditEvents:export?format=CSV`), 'twofold-activity.csv');
+  } catch (problem) {
+    announceProblem(problem);
+  } finally {
+    button.disabled = false;
+  }
 }
 
 export default async function activity({ signal }) {
@@ -45,7 +56,7 @@ export default async function activity({ signal }) {
   });
   await pages.refresh();
   return h('div', null,
-    h('h1', null, 'Activity'),
+    h('div', { class: 'page-head' }, h('h1', null, 'Activity'), h('button', { type: 'button', onclick: (event) => exportAll(event.target) }, 'Export as CSV')),
     choices('Show', [['', 'All'], ['OK', 'Done'], ['DENIED', 'Refused']], result, (chosen) => { result = chosen; pages.restart(); }),
     h('section', { class: 'card', 'aria-label': 'Activity' }, list), pages.element);
 }
