@@ -41,6 +41,7 @@ func run(ctx context.Context, p *app.Process) error {
 func greet(s *allinone.Suite, took time.Duration) {
 	out := os.Stdout
 	_, _ = fmt.Fprintf(out, "\nTwofold is ready (%d ms).\n\n", took.Milliseconds())
+	_, _ = fmt.Fprintf(out, "  console  %s/      what admins and agents see\n", s.URL)
 	_, _ = fmt.Fprintf(out, "  REST     %s/v1      described at %s/openapi.json\n", s.URL, s.URL)
 	_, _ = fmt.Fprintf(out, "  gRPC     %s         without TLS, reflection on\n", s.GRPCAddr)
 	if s.HasInbox() {
