@@ -17,7 +17,7 @@ import (
 func TestSecurity_twoAdminsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.account("acme", person("Adam Admin", "ADMIN"), person("Anna Admin", "ADMIN"))
+	s.account(person("Adam Admin", "ADMIN"), person("Anna Admin", "ADMIN"))
 	s.enforce()
 	root := chromium(t)
 	adam, anna := open(t, root, s.url), open(t, root, s.url)
@@ -59,7 +59,7 @@ func TestSecurity_mailServerDown(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, listener.Close())
 	s := start(t, "TWOFOLD_SMTP_URL=smtp://"+listener.Addr().String(), "TWOFOLD_MAIL_FROM=Twofold <no-reply@acme.example>")
-	s.account("acme", person("Adam Admin", "ADMIN"))
+	s.account(person("Adam Admin", "ADMIN"))
 	b := open(t, chromium(t), s.url)
 	b.goTo("/manage/security")
 	b.signIn("adam@acme.example")
@@ -74,7 +74,7 @@ func TestSecurity_mailServerDown(t *testing.T) {
 func TestAgents_manyAndImport(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.account("acme", person("Adam Admin", "ADMIN"))
+	s.account(person("Adam Admin", "ADMIN"))
 	file := "email,name,role\n"
 	for i := range 130 {
 		file += "agent" + number(i) + "@acme.example,\"Agent, No. " + number(i) + "\",agent\n"
@@ -134,7 +134,7 @@ func TestAgents_manyAndImport(t *testing.T) {
 func TestSession_endedElsewhere(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.account("acme", person("Agnes Agent", "AGENT"))
+	s.account(person("Agnes Agent", "AGENT"))
 	root := chromium(t)
 	one, two := open(t, root, s.url), open(t, root, s.url)
 	for _, b := range []*browser{one, two} {
@@ -167,7 +167,7 @@ func TestPage_headers(t *testing.T) {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
 		require.NoError(t, err)
 		request.Header.Set("Accept", "text/html")
-		response, err := http.DefaultClient.Do(request)
+		response, err := http.DefaultTransport.RoundTrip(request)
 		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
 		require.Equal(t, status, response.StatusCode, path)

@@ -65,6 +65,8 @@ func chromium(t *testing.T) context.Context {
 }
 
 // open makes a new browser of a person, as wide as a laptop.
+//
+//nolint:contextcheck // a browser has its own context, which outlives the calls
 func open(t *testing.T, root context.Context, baseURL string) *browser {
 	t.Helper()
 	b := &browser{t: t, baseURL: baseURL}

@@ -58,7 +58,7 @@ func TestPages_lookRight(t *testing.T) {
 	t.Parallel()
 	rules := axe(t)
 	s := start(t)
-	s.account("acme",
+	s.account(
 		person("Adam Admin", "ADMIN"), person("Agnes Agent", "AGENT"), person("Bruno Baker", "AGENT"), person("Carla Castro", "AGENT"),
 		person("Dmitri Wolff-Engelhardt", "AGENT"), person("Eun-ji Park", "ADMIN"), person("Farid Haddad", "AGENT"), person("Grace Oyelaran", "AGENT"))
 	root := chromium(t)

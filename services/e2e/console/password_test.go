@@ -31,7 +31,7 @@ func (s *suite) linkTo(address, kind, page string) string {
 func TestPassword_invitationAndReset(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.account("acme")
+	s.account()
 	s.call(http.MethodPost, "/v1/accounts/acme/agents", object{"email": "nora@acme.example", "displayName": "Nora New", "role": "AGENT"}, nil)
 	b := open(t, chromium(t), s.url)
 	invitation := s.linkTo("nora@acme.example", "INVITATION", "/accept-invitation")

@@ -18,7 +18,7 @@ func (s *suite) enforce() {
 func TestSetUp_reloadAndWrongCodes(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.account("acme", person("Agnes Agent", "AGENT"))
+	s.account(person("Agnes Agent", "AGENT"))
 	s.enforce()
 	b := open(t, chromium(t), s.url)
 	b.goTo("/sign-in?account=acme")
@@ -72,7 +72,7 @@ func TestSetUp_reloadAndWrongCodes(t *testing.T) {
 func TestSetUp_recoveryCodes(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.account("acme", person("Agnes Agent", "AGENT"))
+	s.account(person("Agnes Agent", "AGENT"))
 	b := open(t, chromium(t), s.url)
 	b.goTo("/set-up")
 	b.signIn("agnes@acme.example")

@@ -64,32 +64,32 @@ func TestServe_knowsTheRoutes(t *testing.T) {
 	fallback := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	page, err := console.New(fallback)
 	require.NoError(t, err)
-	ask := func(method, path, accept, etag string) *http.Response {
+	ask := func(method, path, accept, etag string) *httptest.ResponseRecorder {
 		r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
 		r.Header.Set("Accept", accept)
 		r.Header.Set("If-None-Match", etag)
 		w := httptest.NewRecorder()
 		page.ServeHTTP(w, r)
-		return w.Result()
+		return w
 	}
 	routes := regexp.MustCompile(`path: '([^']+)'`).FindAllStringSubmatch(files(t)["routes.js"], -1)
 	require.NotEmpty(t, routes)
 	for _, route := range routes {
 		r := ask(http.MethodGet, strings.ReplaceAll(route[1], ":id", "x"), "*/*", "")
-		require.Equal(t, http.StatusOK, r.StatusCode, route[1])
-		require.Equal(t, "text/html; charset=utf-8", r.Header.Get("Content-Type"))
+		require.Equal(t, http.StatusOK, r.Code, route[1])
+		require.Equal(t, "text/html; charset=utf-8", r.Header().Get("Content-Type"))
 	}
 
-	require.Equal(t, http.StatusTeapot, ask(http.MethodGet, "/nowhere", "application/json", "").StatusCode)
-	require.Equal(t, http.StatusNotFound, ask(http.MethodGet, "/nowhere", "text/html,*/*", "").StatusCode)
-	require.Equal(t, http.StatusTeapot, ask(http.MethodPost, "/sign-in", "text/html", "").StatusCode)
-	require.Equal(t, http.StatusTeapot, ask(http.MethodGet, "/console/../console.go", "*/*", "").StatusCode)
+	require.Equal(t, http.StatusTeapot, ask(http.MethodGet, "/nowhere", "application/json", "").Code)
+	require.Equal(t, http.StatusNotFound, ask(http.MethodGet, "/nowhere", "text/html,*/*", "").Code)
+	require.Equal(t, http.StatusTeapot, ask(http.MethodPost, "/sign-in", "text/html", "").Code)
+	require.Equal(t, http.StatusTeapot, ask(http.MethodGet, "/console/../console.go", "*/*", "").Code)
 
 	script := ask(http.MethodGet, "/console/main.js", "*/*", "")
-	require.Equal(t, "text/javascript; charset=utf-8", script.Header.Get("Content-Type"))
-	require.Equal(t, "nosniff", script.Header.Get("X-Content-Type-Options"))
+	require.Equal(t, "text/javascript; charset=utf-8", script.Header().Get("Content-Type"))
+	require.Equal(t, "nosniff", script.Header().Get("X-Content-Type-Options"))
 	require.Equal(t,
 		"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-		script.Header.Get("Content-Security-Policy"))
-	require.Equal(t, http.StatusNotModified, ask(http.MethodGet, "/console/main.js", "*/*", script.Header.Get("Etag")).StatusCode)
+		script.Header().Get("Content-Security-Policy"))
+	require.Equal(t, http.StatusNotModified, ask(http.MethodGet, "/console/main.js", "*/*", script.Header().Get("Etag")).Code)
 }
