@@ -43,7 +43,7 @@ build: ## compile everything
 .PHONY: test
 test: ## install what the tests need, then run all of them with the race detector
 	@scripts/install-test-deps
-	TWOFOLD_TEST_STRICT=1 go test -race -timeout=10m -p $(TEST_PARALLEL) $(TEST_FLAGS) work
+	TWOFOLD_TEST_STRICT=1 go test -race -timeout=40m -p $(TEST_PARALLEL) $(TEST_FLAGS) work
 
 .PHONY: test-short
 test-short: ## run the quick tests with what is installed
