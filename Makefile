@@ -44,6 +44,7 @@ build: ## compile everything
 test: ## install what the tests need, then run all of them with the race detector
 	@scripts/install-test-deps
 	TWOFOLD_TEST_STRICT=1 go test -race -timeout=40m -p $(TEST_PARALLEL) $(TEST_FLAGS) work
+	GOWORK=off go -C deploy test ./...
 
 .PHONY: test-short
 test-short: ## run the quick tests with what is installed
@@ -66,7 +67,7 @@ generate: tools ## generate gen/ from proto/
 
 .PHONY: tidy
 tidy: ## tidy every module
-	@for module in gen services tools; do GOWORK=off go -C "$$module" mod tidy; done
+	@for module in gen services tools deploy; do GOWORK=off go -C "$$module" mod tidy; done
 
 .PHONY: tools
 tools: $(TOOLS) ## build the pinned tools into bin/
@@ -100,7 +101,7 @@ check-generate: tools ## gen/ is what proto/ generates
 
 .PHONY: check-tidy
 check-tidy: ## the modules are tidy
-	@for module in gen services tools; do GOWORK=off go -C "$$module" mod tidy -diff; done
+	@for module in gen services tools deploy; do GOWORK=off go -C "$$module" mod tidy -diff; done
 
 .PHONY: check-imports
 check-imports: ## no service imports another, none carries an embedded server

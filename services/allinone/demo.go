@@ -61,7 +61,7 @@ func (s *Suite) prepareDemo() error {
 			{"carla@demo.example", "Carla Agent", authv1.Agent_AGENT},
 		},
 	}
-	if content, err = json.MarshalIndent(s.Demo, "", "  "); err != nil {
+	if content, err = json.MarshalIndent(s.Demo, "", "  "); err != nil { //nolint:gosec // the demo account is made for this file, readable by its owner alone
 		return fmt.Errorf("allinone: %w", err)
 	}
 	if err := os.WriteFile(path, content, 0o600); err != nil {

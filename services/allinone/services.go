@@ -45,7 +45,7 @@ func (s *Suite) buildServices(ctx context.Context, rest net.Listener) error {
 	if err != nil {
 		return err
 	}
-	edge, err := s.buildGateway(rest)
+	edge, err := s.buildGateway(rest) //nolint:contextcheck // it registers routes, which wait for nothing
 	if err != nil {
 		return err
 	}
