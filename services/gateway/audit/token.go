@@ -26,7 +26,7 @@ const (
 func encode(p place, parent, filter string) string {
 	b := []byte{tokenVersion}
 	b = binary.BigEndian.AppendUint64(b, uint64(p.at.UnixMicro()))
-	b = binary.BigEndian.AppendUint64(b, uint64(p.sequence))       //nolint:gosec // read back the same way
+	b = binary.BigEndian.AppendUint64(b, uint64(p.sequence)) //nolint:gosec // read back the same way
 	b = append(b, p.service...)
 	return base64.RawURLEncoding.EncodeToString(append(b, sum(b, parent, filter)...))
 }
