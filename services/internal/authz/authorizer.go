@@ -205,9 +205,12 @@ func peerOf(ctx context.Context) (identity string, address netip.Addr) {
 	return identity, address
 }
 
-// permits reports whether an access option names an identity as a service.
+// permits reports whether an access option names an identity as a service. What
+// the platform may do, each of its teams may.
 func permits(access *authzv1.Access, identity string) bool {
-	return slices.Contains(access.GetServices(), identity) || slices.Contains(access.GetServices(), AnyIdentity)
+	services := access.GetServices()
+	return slices.Contains(services, identity) || slices.Contains(services, AnyIdentity) ||
+		mtls.OfPlatform(identity) && slices.Contains(services, mtls.Platform)
 }
 
 // VerifyAgain returns nil when the session that a call came with is still live,

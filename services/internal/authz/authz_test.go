@@ -85,6 +85,7 @@ func TestCheck(t *testing.T) {
 		{"a service", callers{service}, []string{"auth"}, ""},
 		{"services without names", callers{service}, nil, "without naming them"},
 		{"names without services", callers{admin}, []string{"auth"}, "without admitting them"},
+		{"a team of the platform", callers{service}, []string{"platform/billing"}, ""},
 		{"a bad name", callers{service}, []string{"Auth"}, "no identity"},
 		{"an empty name", callers{service}, []string{""}, "no identity"},
 	} {
@@ -109,6 +110,30 @@ func TestFromContext_withoutACallIsNobody(t *testing.T) {
 	require.False(t, c.admitted(&authzv1.Access{Callers: []authzv1.Access_Caller{
 		authzv1.Access_SESSION, authzv1.Access_ADMIN, authzv1.Access_OPERATOR, authzv1.Access_SERVICE,
 	}, Services: []string{"auth"}}))
+}
+
+// What the platform may do each of its teams may, and nobody who only looks like one.
+func TestPermits(t *testing.T) {
+	for _, test := range []struct {
+		service, identity string
+		want              bool
+	}{
+		{"auth", "auth", true},
+		{"auth", "policy", false},
+		{"auth", "auth/eu", false},
+		{"platform", "platform", true},
+		{"platform", "platform/billing", true},
+		{"platform", "platform-billing", false},
+		{"platform", "platform/", false},
+		{"platform", "billing", false},
+		{"platform/billing", "platform/billing", true},
+		{"platform/billing", "platform", false},
+		{"platform/billing", "platform/support", false},
+		{AnyIdentity, "platform/billing", true},
+	} {
+		access := &authzv1.Access{Services: []string{test.service}}
+		require.Equal(t, test.want, permits(access, test.identity), "%+v", test)
+	}
 }
 
 func TestInAccount(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -129,7 +130,7 @@ func OpenAuthority(dir string, now func() time.Time) (*Authority, error) {
 }
 
 // IssueFiles issues an identity and writes it to <name>.pem and <name>-key.pem
-// in dir.
+// in dir. A slash in the name is a dot in the file's, where no name has one.
 func (a *Authority) IssueFiles(dir, name string, dnsNames ...string) error {
 	if name == authorityName {
 		return fmt.Errorf("mtls: %q names the authority's own files", name)
@@ -146,8 +147,10 @@ func exists(path string) bool {
 	return err == nil
 }
 
-func certPath(dir, name string) string { return filepath.Join(dir, name+".pem") }
-func keyPath(dir, name string) string  { return filepath.Join(dir, name+"-key.pem") }
+func certPath(dir, name string) string { return filepath.Join(dir, fileName(name)+".pem") }
+func keyPath(dir, name string) string  { return filepath.Join(dir, fileName(name)+"-key.pem") }
+
+func fileName(name string) string { return strings.ReplaceAll(name, "/", ".") }
 
 func writePair(dir, name string, cert *x509.Certificate, key any) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)

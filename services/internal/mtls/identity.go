@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"strings"
 )
 
 // trustDomain is the authority part of every identity.
@@ -14,16 +15,27 @@ const trustDomain = "twofold"
 
 var (
 	errNoCertificate = errors.New("mtls: the peer sent no certificate")
-	namePattern      = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
+	namePattern      = regexp.MustCompile(`^(` + Platform + `/)?[a-z][a-z0-9-]{0,62}$`)
 )
+
+// Platform is the identity of the platform that the suite is a part of. Its teams
+// may have one each below it, such as `platform/billing`, so that the log and the
+// audit can tell them apart. Nothing else has a second part: what is inside the
+// suite is one thing of a name.
+const Platform = "platform"
 
 // ValidName reports whether name can be an identity.
 func ValidName(name string) bool { return namePattern.MatchString(name) }
 
+// OfPlatform reports whether an identity is the platform's, or one of its teams'.
+func OfPlatform(name string) bool {
+	return ValidName(name) && (name == Platform || strings.HasPrefix(name, Platform+"/"))
+}
+
 // identityURI returns the URI that stands for a name in a certificate.
 func identityURI(name string) (*url.URL, error) {
 	if !ValidName(name) {
-		return nil, fmt.Errorf("mtls: %q is not an identity: lower case letters, digits and dashes, at most 63", name)
+		return nil, fmt.Errorf("mtls: %q is not an identity: lower case letters, digits and dashes, at most 63, or platform/ and such a name", name)
 	}
 	return &url.URL{Scheme: "spiffe", Host: trustDomain, Path: "/" + name}, nil
 }

@@ -141,6 +141,10 @@ func TestIdentity(t *testing.T) {
 		{[]string{"spiffe://twofold"}, ""},
 		{[]string{"spiffe://other/session"}, ""},
 		{[]string{"https://twofold/session"}, ""},
+		{[]string{"spiffe://twofold/platform/billing"}, "platform/billing"},
+		{[]string{"spiffe://twofold/platform/"}, ""},
+		{[]string{"spiffe://twofold/platform/billing/eu"}, ""},
+		{[]string{"spiffe://twofold/platform/platform/billing"}, ""},
 		{[]string{"spiffe://twofold/ns/session"}, ""},
 		{[]string{"spiffe://twofold//session"}, ""},
 		{[]string{"spiffe://twofold/Session"}, ""},
@@ -223,6 +227,9 @@ func TestFiles_mistakesStopTheStart(t *testing.T) {
 	}
 	require.Error(t, a.IssueFiles(dir, "ca"))
 	require.Error(t, a.IssueFiles(dir, "../x"))
+	require.NoError(t, a.IssueFiles(dir, "platform/billing"))
+	_, err = mtls.Files(path("platform.billing.pem"), path("platform.billing-key.pem"), path("ca.pem"))
+	require.NoError(t, err)
 	require.NoError(t, os.Remove(path("ca-key.pem")))
 	_, err = mtls.OpenAuthority(dir, time.Now)
 	require.Error(t, err, "half an authority is not replaced")

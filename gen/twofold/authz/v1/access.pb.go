@@ -105,7 +105,8 @@ type Access struct {
 	// The kinds of caller admitted; never empty.
 	Callers []Access_Caller `protobuf:"varint,1,rep,packed,name=callers,proto3,enum=twofold.authz.v1.Access_Caller" json:"callers,omitempty"`
 	// With SERVICE: the identities admitted, such as `auth` for
-	// `spiffe://twofold/auth`.
+	// `spiffe://twofold/auth`. `platform` stands for `spiffe://twofold/platform`
+	// and for each of its teams, `spiffe://twofold/platform/<team>`.
 	Services      []string `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
