@@ -190,9 +190,14 @@ func (s *Service) afterFirstFactor(
 			SignInToken: token, ExpireTime: timestamppb.New(in.expireTime), Methods: methods,
 		}}}, nil
 	}
+	account, err := selectAccount(ctx, s.store.db, a.account)
+	if err != nil {
+		return nil, err
+	}
 	return &authv1.SignInResponse{Outcome: &authv1.SignInResponse_EnrollmentRequired_{
 		EnrollmentRequired: &authv1.SignInResponse_EnrollmentRequired{
 			SignInToken: token, ExpireTime: timestamppb.New(in.expireTime), Methods: methods, Prompt: setUpRequired(client.kind),
+			AccountDisplayName: account.displayName, EnforceTime: ground.sent.GetEnforceTime(),
 		},
 	}}, nil
 }

@@ -60,6 +60,8 @@ func TestSignIn_enforced_setUpAndThenChallenge(t *testing.T) {
 		require.Equal(t, "MFA_SETUP_REQUIRED", required.GetPrompt().GetCode())
 		require.NotEmpty(t, required.GetPrompt().GetTitle())
 		require.NotEmpty(t, required.GetPrompt().GetMessage())
+		require.Equal(t, "Acme Ltd", required.GetAccountDisplayName())
+		require.WithinDuration(t, time.Now(), required.GetEnforceTime().AsTime(), time.Minute)
 		require.WithinDuration(t, time.Now().Add(10*time.Minute), required.GetExpireTime().AsTime(), time.Minute)
 		require.Zero(t, s.sessions.makes(), "no session before the set-up")
 

@@ -1129,7 +1129,12 @@ type SignInResponse_EnrollmentRequired struct {
 	// What may be set up.
 	Methods []Factor_Type `protobuf:"varint,3,rep,packed,name=methods,proto3,enum=twofold.auth.v1.Factor_Type" json:"methods,omitempty"`
 	// What the sign-in screen tells the person.
-	Prompt        *Prompt `protobuf:"bytes,4,opt,name=prompt,proto3" json:"prompt,omitempty"`
+	Prompt *Prompt `protobuf:"bytes,4,opt,name=prompt,proto3" json:"prompt,omitempty"`
+	// The account that requires it, by the name people know. Which admin switched
+	// it on is for those who are signed in.
+	AccountDisplayName string `protobuf:"bytes,5,opt,name=account_display_name,json=accountDisplayName,proto3" json:"account_display_name,omitempty"`
+	// Since when the account requires it.
+	EnforceTime   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=enforce_time,json=enforceTime,proto3" json:"enforce_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1192,6 +1197,20 @@ func (x *SignInResponse_EnrollmentRequired) GetPrompt() *Prompt {
 	return nil
 }
 
+func (x *SignInResponse_EnrollmentRequired) GetAccountDisplayName() string {
+	if x != nil {
+		return x.AccountDisplayName
+	}
+	return ""
+}
+
+func (x *SignInResponse_EnrollmentRequired) GetEnforceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EnforceTime
+	}
+	return nil
+}
+
 var File_twofold_auth_v1_sign_in_service_proto protoreflect.FileDescriptor
 
 const file_twofold_auth_v1_sign_in_service_proto_rawDesc = "" +
@@ -1206,7 +1225,7 @@ const file_twofold_auth_v1_sign_in_service_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\bpassword\x12C\n" +
 	"\x06client\x18\x04 \x01(\x0e2\x1f.twofold.session.v1.Client.KindB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x06client\x12)\n" +
-	"\x11keep_me_logged_in\x18\x05 \x01(\bR\x0ekeepMeLoggedIn\"\x8e\x05\n" +
+	"\x11keep_me_logged_in\x18\x05 \x01(\bR\x0ekeepMeLoggedIn\"\xff\x05\n" +
 	"\x0eSignInResponse\x127\n" +
 	"\asession\x18\x01 \x01(\v2\x1b.twofold.session.v1.SessionH\x00R\asession\x12I\n" +
 	"\tchallenge\x18\x02 \x01(\v2).twofold.auth.v1.SignInResponse.ChallengeH\x00R\tchallenge\x12e\n" +
@@ -1215,13 +1234,15 @@ const file_twofold_auth_v1_sign_in_service_proto_rawDesc = "" +
 	"\rsign_in_token\x18\x01 \x01(\tR\vsignInToken\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x126\n" +
-	"\amethods\x18\x03 \x03(\x0e2\x1c.twofold.auth.v1.Factor.TypeR\amethods\x1a\xde\x01\n" +
+	"\amethods\x18\x03 \x03(\x0e2\x1c.twofold.auth.v1.Factor.TypeR\amethods\x1a\xcf\x02\n" +
 	"\x12EnrollmentRequired\x12\"\n" +
 	"\rsign_in_token\x18\x01 \x01(\tR\vsignInToken\x12;\n" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x126\n" +
 	"\amethods\x18\x03 \x03(\x0e2\x1c.twofold.auth.v1.Factor.TypeR\amethods\x12/\n" +
-	"\x06prompt\x18\x04 \x01(\v2\x17.twofold.auth.v1.PromptR\x06promptB\t\n" +
+	"\x06prompt\x18\x04 \x01(\v2\x17.twofold.auth.v1.PromptR\x06prompt\x120\n" +
+	"\x14account_display_name\x18\x05 \x01(\tR\x12accountDisplayName\x12=\n" +
+	"\fenforce_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\venforceTimeB\t\n" +
 	"\aoutcome\"\xa5\x01\n" +
 	"\x13VerifySignInRequest\x12,\n" +
 	"\rsign_in_token\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\vsignInToken\x12&\n" +
@@ -1357,27 +1378,28 @@ var file_twofold_auth_v1_sign_in_service_proto_depIdxs = []int32{
 	22, // 14: twofold.auth.v1.SignInResponse.EnrollmentRequired.expire_time:type_name -> google.protobuf.Timestamp
 	23, // 15: twofold.auth.v1.SignInResponse.EnrollmentRequired.methods:type_name -> twofold.auth.v1.Factor.Type
 	21, // 16: twofold.auth.v1.SignInResponse.EnrollmentRequired.prompt:type_name -> twofold.auth.v1.Prompt
-	0,  // 17: twofold.auth.v1.SignInService.SignIn:input_type -> twofold.auth.v1.SignInRequest
-	2,  // 18: twofold.auth.v1.SignInService.VerifySignIn:input_type -> twofold.auth.v1.VerifySignInRequest
-	4,  // 19: twofold.auth.v1.SignInService.BeginSignInEnrollment:input_type -> twofold.auth.v1.BeginSignInEnrollmentRequest
-	6,  // 20: twofold.auth.v1.SignInService.ConfirmSignInEnrollment:input_type -> twofold.auth.v1.ConfirmSignInEnrollmentRequest
-	8,  // 21: twofold.auth.v1.SignInService.SignInWithSSO:input_type -> twofold.auth.v1.SignInWithSSORequest
-	10, // 22: twofold.auth.v1.SignInService.RequestPasswordReset:input_type -> twofold.auth.v1.RequestPasswordResetRequest
-	12, // 23: twofold.auth.v1.SignInService.AcceptInvitation:input_type -> twofold.auth.v1.AcceptInvitationRequest
-	14, // 24: twofold.auth.v1.SignInService.ResetPassword:input_type -> twofold.auth.v1.ResetPasswordRequest
-	1,  // 25: twofold.auth.v1.SignInService.SignIn:output_type -> twofold.auth.v1.SignInResponse
-	3,  // 26: twofold.auth.v1.SignInService.VerifySignIn:output_type -> twofold.auth.v1.VerifySignInResponse
-	5,  // 27: twofold.auth.v1.SignInService.BeginSignInEnrollment:output_type -> twofold.auth.v1.BeginSignInEnrollmentResponse
-	7,  // 28: twofold.auth.v1.SignInService.ConfirmSignInEnrollment:output_type -> twofold.auth.v1.ConfirmSignInEnrollmentResponse
-	9,  // 29: twofold.auth.v1.SignInService.SignInWithSSO:output_type -> twofold.auth.v1.SignInWithSSOResponse
-	11, // 30: twofold.auth.v1.SignInService.RequestPasswordReset:output_type -> twofold.auth.v1.RequestPasswordResetResponse
-	13, // 31: twofold.auth.v1.SignInService.AcceptInvitation:output_type -> twofold.auth.v1.AcceptInvitationResponse
-	15, // 32: twofold.auth.v1.SignInService.ResetPassword:output_type -> twofold.auth.v1.ResetPasswordResponse
-	25, // [25:33] is the sub-list for method output_type
-	17, // [17:25] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	22, // 17: twofold.auth.v1.SignInResponse.EnrollmentRequired.enforce_time:type_name -> google.protobuf.Timestamp
+	0,  // 18: twofold.auth.v1.SignInService.SignIn:input_type -> twofold.auth.v1.SignInRequest
+	2,  // 19: twofold.auth.v1.SignInService.VerifySignIn:input_type -> twofold.auth.v1.VerifySignInRequest
+	4,  // 20: twofold.auth.v1.SignInService.BeginSignInEnrollment:input_type -> twofold.auth.v1.BeginSignInEnrollmentRequest
+	6,  // 21: twofold.auth.v1.SignInService.ConfirmSignInEnrollment:input_type -> twofold.auth.v1.ConfirmSignInEnrollmentRequest
+	8,  // 22: twofold.auth.v1.SignInService.SignInWithSSO:input_type -> twofold.auth.v1.SignInWithSSORequest
+	10, // 23: twofold.auth.v1.SignInService.RequestPasswordReset:input_type -> twofold.auth.v1.RequestPasswordResetRequest
+	12, // 24: twofold.auth.v1.SignInService.AcceptInvitation:input_type -> twofold.auth.v1.AcceptInvitationRequest
+	14, // 25: twofold.auth.v1.SignInService.ResetPassword:input_type -> twofold.auth.v1.ResetPasswordRequest
+	1,  // 26: twofold.auth.v1.SignInService.SignIn:output_type -> twofold.auth.v1.SignInResponse
+	3,  // 27: twofold.auth.v1.SignInService.VerifySignIn:output_type -> twofold.auth.v1.VerifySignInResponse
+	5,  // 28: twofold.auth.v1.SignInService.BeginSignInEnrollment:output_type -> twofold.auth.v1.BeginSignInEnrollmentResponse
+	7,  // 29: twofold.auth.v1.SignInService.ConfirmSignInEnrollment:output_type -> twofold.auth.v1.ConfirmSignInEnrollmentResponse
+	9,  // 30: twofold.auth.v1.SignInService.SignInWithSSO:output_type -> twofold.auth.v1.SignInWithSSOResponse
+	11, // 31: twofold.auth.v1.SignInService.RequestPasswordReset:output_type -> twofold.auth.v1.RequestPasswordResetResponse
+	13, // 32: twofold.auth.v1.SignInService.AcceptInvitation:output_type -> twofold.auth.v1.AcceptInvitationResponse
+	15, // 33: twofold.auth.v1.SignInService.ResetPassword:output_type -> twofold.auth.v1.ResetPasswordResponse
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_twofold_auth_v1_sign_in_service_proto_init() }
