@@ -14,10 +14,12 @@
 //     row does not open there.
 //   - [Keyring.MAC] and [Keyring.VerifyMAC] are HMAC-SHA256 over a list of words.
 //
-// Rotation needs no restart: a file with a new primary in front is written,
-// [Keyring.Reload] swaps the whole set at once, [Keyring.Outdated] finds what is
-// still under an older key. Every copy of a service must know a key before one
-// of them makes it primary, so a rotation is two reloads: add, then promote.
+// Rotation needs no restart: [Keyring.Follow] reads the file again and again and
+// swaps the whole set at once, [Keyring.Outdated] finds what is still under an
+// older key. Every copy of a service must know a key before one of them makes it
+// primary, and none may lose one that values are still under. So a rotation has
+// steps: [Add] the new key, wait for all copies, [Promote] it, wait again, make
+// anew what is outdated, [Remove] the old one. docs/keys.md walks through them.
 //
 // Random 96-bit nonces allow 2^32 values per key and purpose (NIST SP 800-38D,
 // section 8.3); a suite that seals one secret per factor does not come near it.

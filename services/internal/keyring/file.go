@@ -49,17 +49,18 @@ func Load(path string) (*Keyring, error) {
 	return k, nil
 }
 
-// Reload reads the keys file again and swaps the keys at once. When it returns
-// an error the old keys are still in place.
-func (k *Keyring) Reload(path string) error {
+// Reload reads the keys file again, swaps the keys at once, and says what is
+// different. When it returns an error the old keys are still in place.
+func (k *Keyring) Reload(path string) (Change, error) {
 	primary, keys, err := readFile(path)
 	if err != nil {
-		return err
+		return Change{}, err
 	}
-	if err := k.Replace(primary, keys...); err != nil {
-		return fmt.Errorf("keys file %s: %w", path, err)
+	change, err := k.replace(primary, keys)
+	if err != nil {
+		return Change{}, fmt.Errorf("keys file %s: %w", path, err)
 	}
-	return nil
+	return change, nil
 }
 
 // Generate writes a keys file with one fresh key, readable by its owner only. A
@@ -101,15 +102,24 @@ func LoadOrGenerate(path string) (*Keyring, error) {
 }
 
 func freshFile() ([]byte, error) {
+	key := freshKey("")
+	return encodeFile(keysFile{Primary: key.Name, Keys: []keyEntry{key}})
+}
+
+// freshKey draws a key, and a name if none is given.
+func freshKey(name string) keyEntry {
 	secret, suffix := make([]byte, SecretSize), make([]byte, 4)
 	// crypto/rand never fails: it ends the program instead (its documentation).
 	_, _ = rand.Read(secret)
 	_, _ = rand.Read(suffix)
-	name := "key-" + hex.EncodeToString(suffix)
-	content, err := json.MarshalIndent(keysFile{
-		Primary: name,
-		Keys:    []keyEntry{{Name: name, Secret: base64.StdEncoding.EncodeToString(secret)}},
-	}, "", "  ")
+	if name == "" {
+		name = "key-" + hex.EncodeToString(suffix)
+	}
+	return keyEntry{Name: name, Secret: base64.StdEncoding.EncodeToString(secret)}
+}
+
+func encodeFile(file keysFile) ([]byte, error) {
+	content, err := json.MarshalIndent(file, "", "  ")
 	return append(content, '\n'), err
 }
 
@@ -139,14 +149,21 @@ func readFile(path string) (primary string, keys []Key, err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("keys file %s: %w", path, err)
 	}
-	for _, entry := range file.Keys {
+	if keys, err = file.keys(); err != nil {
+		return "", nil, fmt.Errorf("keys file %s: %w", path, err)
+	}
+	return file.Primary, keys, nil
+}
+
+func (f keysFile) keys() (keys []Key, err error) {
+	for _, entry := range f.Keys {
 		secret, err := base64.StdEncoding.Strict().DecodeString(entry.Secret)
 		if err != nil {
-			return "", nil, fmt.Errorf("keys file %s: the secret of %q is not base64", path, entry.Name)
+			return nil, fmt.Errorf("the secret of %q is not base64", entry.Name)
 		}
 		keys = append(keys, Key{Name: entry.Name, Secret: secret})
 	}
-	return file.Primary, keys, nil
+	return keys, nil
 }
 
 // readPrivate looks at the open file and not at the path, so that what was

@@ -151,12 +151,15 @@ func TestReload(t *testing.T) {
 	sealed := k.Seal(purposeA, []byte("secret"))
 
 	require.NoError(t, os.WriteFile(path, []byte(`{"primary":"2026-12"`), 0o600))
-	require.Error(t, k.Reload(path))
+	_, err = k.Reload(path)
+	require.Error(t, err)
 	require.Equal(t, "2026-11", k.Primary(), "a broken file changes nothing")
 
 	require.NoError(t, os.WriteFile(path, []byte(`{"primary":"2026-12","keys":[
 		{"name":"2026-12","secret":"`+other+`"},{"name":"2026-11","secret":"`+secretText+`"}]}`), 0o600))
-	require.NoError(t, k.Reload(path))
+	change, err := k.Reload(path)
+	require.NoError(t, err)
+	require.Equal(t, keyring.Change{Added: []string{"2026-12"}, Promoted: true}, change)
 	require.Equal(t, "2026-12", k.Primary())
 	require.True(t, k.Outdated(sealed))
 	_, err = k.Open(purposeA, sealed)

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"regexp"
+	"slices"
 	"sync/atomic"
 )
 
@@ -76,16 +78,62 @@ func New(primary string, keys ...Key) (*Keyring, error) {
 // Replace swaps the keys of a running keyring at once. When it returns an error
 // the old keys are still in place.
 func (k *Keyring) Replace(primary string, keys ...Key) error {
-	set, err := newKeySet(primary, keys)
-	if err != nil {
+	if _, err := k.replace(primary, keys); err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
-	k.set.Store(set)
 	return nil
+}
+
+func (k *Keyring) replace(primary string, keys []Key) (Change, error) {
+	next, err := newKeySet(primary, keys)
+	if err != nil {
+		return Change{}, err
+	}
+	before := k.set.Load()
+	for name, key := range next.byName {
+		// What was made under the earlier secret could be read no more, and would
+		// be refused as if somebody had tampered with it.
+		if earlier, ok := before.byName[name]; ok && !bytes.Equal(earlier.Secret, key.Secret) {
+			return Change{}, fmt.Errorf("the key %q had another secret until now: a new secret needs a new name", name)
+		}
+	}
+	k.set.Store(next)
+	return Change{
+		Added: missingIn(before, next), Removed: missingIn(next, before), Promoted: before.primary.Name != next.primary.Name,
+	}, nil
+}
+
+// Change is how the keys differ from those before, by their names.
+type Change struct {
+	Added, Removed []string
+	// Promoted says that another key is primary.
+	Promoted bool
+}
+
+// None reports whether nothing changed.
+func (c Change) None() bool { return len(c.Added) == 0 && len(c.Removed) == 0 && !c.Promoted }
+
+// missingIn returns the names of to that from does not have.
+func missingIn(from, to *keySet) (names []string) {
+	for _, name := range to.names() {
+		if _, ok := from.byName[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Primary returns the name of the key that makes new values.
 func (k *Keyring) Primary() string { return k.set.Load().primary.Name }
+
+// Names returns the names of all keys: the primary's first, then the others in
+// their order.
+func (k *Keyring) Names() []string { return k.set.Load().names() }
+
+func (s *keySet) names() []string {
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(s.byName)), func(name string) bool { return name == s.primary.Name })
+	return slices.Insert(names, 0, s.primary.Name)
+}
 
 // Names travel in the header of every value and into logs and file names of
 // operators, hence the plain alphabet and the length.

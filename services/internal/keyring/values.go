@@ -59,6 +59,46 @@ func (k *Keyring) Open(purpose Purpose, sealed []byte, bound ...string) ([]byte,
 	return plaintext, nil
 }
 
+// KeyOf returns the name of the key that a sealed value or a MAC was made under,
+// or [ErrMalformed]. The name is what the value says: whether that is true shows
+// when the value is read.
+func KeyOf(value []byte) (name string, err error) {
+	if len(value) == 0 {
+		return "", ErrMalformed
+	}
+	name, _, ok := splitHeader(format(value[0]), value)
+	if !ok {
+		return "", ErrMalformed
+	}
+	return name, nil
+}
+
+// CanRead returns nil if the key of a sealed value or a MAC is there, and
+// otherwise [ErrUnknownKey] or [ErrMalformed]. A MAC that cannot be read is not a
+// wrong one, so those who store MACs ask this before they call anything wrong.
+func (k *Keyring) CanRead(value []byte) error {
+	name, err := KeyOf(value)
+	if err != nil {
+		return err
+	}
+	if _, ok := k.set.Load().byName[name]; !ok {
+		return ErrUnknownKey
+	}
+	return nil
+}
+
+// MACs returns the MAC of words under each key, the primary's first. It is for
+// finding again what was stored by its MAC before another key became primary.
+func (k *Keyring) MACs(purpose Purpose, words ...string) [][]byte {
+	set := k.set.Load()
+	var macs [][]byte
+	for _, name := range set.names() {
+		header := appendHeader(nil, formatMAC, name)
+		macs = append(macs, append(header, set.byName[name].sum(purpose, header, words)...))
+	}
+	return macs
+}
+
 // MAC authenticates a list of words under the primary key. The words are not
 // in the result. Lists that differ never have the same encoding: "ab","c" is
 // not "a","bc".
@@ -87,11 +127,8 @@ func (k *Keyring) VerifyMAC(purpose Purpose, mac []byte, words ...string) bool {
 // than the primary, so that it should be made anew while the old key is still
 // there. What is not in this package's format is outdated too.
 func (k *Keyring) Outdated(value []byte) bool {
-	if len(value) == 0 {
-		return true
-	}
-	name, _, ok := splitHeader(format(value[0]), value)
-	return !ok || name != k.set.Load().primary.Name
+	name, err := KeyOf(value)
+	return err != nil || name != k.set.Load().primary.Name
 }
 
 func (k Key) aead(purpose Purpose) cipher.AEAD {
