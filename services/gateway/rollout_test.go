@@ -47,13 +47,16 @@ func TestRollout_isPutTogether(t *testing.T) {
 	for _, token := range []string{"admin", "weak-admin", operatorToken} {
 		r := s.do(http.MethodGet, rolloutPath, "", bearer(token)...)
 		require.Equal(t, http.StatusOK, r.StatusCode, "%s", r.body)
+		var plain struct{ AgentsTotal, SessionsEnding int }
+		require.NoError(t, json.Unmarshal(r.body, &plain), "counts are JSON numbers: %s", r.body)
+		require.Equal(t, 17, plain.AgentsTotal+plain.SessionsEnding)
 		var rollout rolloutv1.Rollout
 		require.NoError(t, protojson.Unmarshal(r.body, &rollout))
 		require.WithinDuration(t, time.Now(), rollout.GetReadTime().AsTime(), time.Minute)
 		rollout.ReadTime = nil
-		want := mustUnmarshal(&rolloutv1.Rollout{}, `{"name":"accounts/acme/rollout","policy":`+enforcedPolicy+`,"agentsTotal":"10","agentsEnrolled":"4",
-			"notices":{"queued":"1","retrying":"6","sent":"8","failed":"16","unknown":"32","suppressed":"64","total":"127","complete":true},
-			"sessionsEnding":"7","sessionRevokeTime":"2026-01-01T01:00:00Z"}`)
+		want := mustUnmarshal(&rolloutv1.Rollout{}, `{"name":"accounts/acme/rollout","policy":`+enforcedPolicy+`,"agentsTotal":10,"agentsEnrolled":4,
+			"notices":{"queued":1,"retrying":6,"sent":8,"failed":16,"unknown":32,"suppressed":64,"total":127,"complete":true},
+			"sessionsEnding":7,"sessionRevokeTime":"2026-01-01T01:00:00Z"}`)
 		require.True(t, proto.Equal(want, &rollout), "%v", &rollout)
 	}
 	for _, c := range s.taken() {
@@ -130,15 +133,15 @@ func TestPreview_saysWhatASaveWouldDo(t *testing.T) {
 		as                    string
 		want                  string
 	}{
-		"enable":                 {off, on, "ENABLED", "admin", `"agentsTotal":"10","agentsNotSetUp":"6","mails":"5","mailKind":"ENFORCEMENT_ENABLED","sessionsEnding":"7","allowed":true`},
-		"enable without factor":  {off, on, "ENABLED", "weak-admin", `"agentsTotal":"10","agentsNotSetUp":"6","mails":"5","mailKind":"ENFORCEMENT_ENABLED","sessionsEnding":"7"`},
-		"enable as the operator": {off, on, "ENABLED", operatorToken, `"agentsTotal":"10","agentsNotSetUp":"6","mails":"5","mailKind":"ENFORCEMENT_ENABLED","sessionsEnding":"7","allowed":true`},
-		"an earlier deadline":    {on, earlier, "UPDATED", "weak-admin", `"agentsTotal":"10","agentsNotSetUp":"6","mails":"5","mailKind":"ENFORCEMENT_ENABLED","sessionsEnding":"7","allowed":true`},
-		"a later deadline":       {earlier, on, "UPDATED", "admin", `"agentsTotal":"10","agentsNotSetUp":"6","sessionsEnding":"7","allowed":true`},
-		"more people":            {on, wider, "UPDATED", "admin", `"agentsTotal":"30","agentsNotSetUp":"20","mails":"13","mailKind":"ENFORCEMENT_ENABLED","sessionsEnding":"7","allowed":true`},
-		"fewer people":           {wider, on, "UPDATED", "admin", `"agentsTotal":"10","agentsNotSetUp":"6","sessionsEnding":"7","allowed":true`},
-		"disable":                {on, off, "DISABLED", "weak-admin", `"agentsTotal":"10","agentsNotSetUp":"6","mails":"6","mailKind":"ENFORCEMENT_LIFTED","allowed":true`},
-		"nothing":                {on, on, "TRANSITION_UNSPECIFIED", "weak-admin", `"agentsTotal":"10","agentsNotSetUp":"6","sessionsEnding":"7","allowed":true`},
+		"enable":                 {off, on, "ENABLED", "admin", `"agentsTotal":10,"agentsNotSetUp":6,"mails":5,"mailKind":"ENFORCEMENT_ENABLED","sessionsEnding":7,"allowed":true`},
+		"enable without factor":  {off, on, "ENABLED", "weak-admin", `"agentsTotal":10,"agentsNotSetUp":6,"mails":5,"mailKind":"ENFORCEMENT_ENABLED","sessionsEnding":7`},
+		"enable as the operator": {off, on, "ENABLED", operatorToken, `"agentsTotal":10,"agentsNotSetUp":6,"mails":5,"mailKind":"ENFORCEMENT_ENABLED","sessionsEnding":7,"allowed":true`},
+		"an earlier deadline":    {on, earlier, "UPDATED", "weak-admin", `"agentsTotal":10,"agentsNotSetUp":6,"mails":5,"mailKind":"ENFORCEMENT_ENABLED","sessionsEnding":7,"allowed":true`},
+		"a later deadline":       {earlier, on, "UPDATED", "admin", `"agentsTotal":10,"agentsNotSetUp":6,"sessionsEnding":7,"allowed":true`},
+		"more people":            {on, wider, "UPDATED", "admin", `"agentsTotal":30,"agentsNotSetUp":20,"mails":13,"mailKind":"ENFORCEMENT_ENABLED","sessionsEnding":7,"allowed":true`},
+		"fewer people":           {wider, on, "UPDATED", "admin", `"agentsTotal":10,"agentsNotSetUp":6,"sessionsEnding":7,"allowed":true`},
+		"disable":                {on, off, "DISABLED", "weak-admin", `"agentsTotal":10,"agentsNotSetUp":6,"mails":6,"mailKind":"ENFORCEMENT_LIFTED","allowed":true`},
+		"nothing":                {on, on, "TRANSITION_UNSPECIFIED", "weak-admin", `"agentsTotal":10,"agentsNotSetUp":6,"sessionsEnding":7,"allowed":true`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.answer(policyv1.PolicyService_PreviewMfaPolicy_FullMethodName, mustUnmarshal(&policyv1.PreviewMfaPolicyResponse{},

@@ -110,33 +110,33 @@ type Policy struct {
 type Preview struct {
 	Transition     string
 	Policy         *Policy
-	AgentsTotal    int64 `json:",string"`
-	AgentsNotSetUp int64 `json:",string"`
-	Mails          int64 `json:",string"`
+	AgentsTotal    int64
+	AgentsNotSetUp int64
+	Mails          int64
 	MailKind       string
-	SessionsEnding int64 `json:",string"`
+	SessionsEnding int64
 	Allowed        bool
 }
 
 // Rollout is how far an enforcement has come.
 type Rollout struct {
 	Policy            *Policy
-	AgentsTotal       int64 `json:",string"`
-	AgentsEnrolled    int64 `json:",string"`
+	AgentsTotal       int64
+	AgentsEnrolled    int64
 	Notices           *Notices
-	SessionsEnding    int64 `json:",string"`
+	SessionsEnding    int64
 	SessionRevokeTime *time.Time
 }
 
 // Notices is the mails of an enforcement by state.
 type Notices struct {
-	Queued     int64 `json:",string"`
-	Retrying   int64 `json:",string"`
-	Sent       int64 `json:",string"`
-	Failed     int64 `json:",string"`
-	Unknown    int64 `json:",string"`
-	Suppressed int64 `json:",string"`
-	Total      int64 `json:",string"`
+	Queued     int64
+	Retrying   int64
+	Sent       int64
+	Failed     int64
+	Unknown    int64
+	Suppressed int64
+	Total      int64
 	Complete   bool
 }
 

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -148,14 +149,15 @@ func (s *Server) PreviewRollout(ctx context.Context, req *rolloutv1.PreviewRollo
 	answer := &rolloutv1.PreviewRolloutResponse{
 		Transition:     rolloutv1.PreviewRolloutResponse_Transition(preview.GetTransition()), // the same numbers
 		Policy:         then,
-		AgentsTotal:    counts.GetCovered(),
-		AgentsNotSetUp: counts.GetCovered() - counts.GetEnrolled(),
+		AgentsTotal:    shown(counts.GetCovered()),
+		AgentsNotSetUp: shown(counts.GetCovered() - counts.GetEnrolled()),
 		Allowed:        mayEnable(ctx) || preview.GetTransition() != policyv1.PreviewMfaPolicyResponse_ENABLED,
 	}
 	if then.GetEnforced() {
-		answer.SessionsEnding = ending.GetEnding()
+		answer.SessionsEnding = shown(ending.GetEnding())
 	}
-	answer.Mails, answer.MailKind = mails(preview, counts.GetToNotify(), countNow.GetToNotify(), notices.GetTold())
+	count, kind := mails(preview, counts.GetToNotify(), countNow.GetToNotify(), notices.GetTold())
+	answer.Mails, answer.MailKind = shown(count), kind
 	return answer, nil
 }
 
@@ -213,10 +215,10 @@ func (s *Server) read(ctx context.Context, account string) (*rolloutv1.Rollout, 
 	return &rolloutv1.Rollout{
 		Name:              resource.Account(account) + "/rollout",
 		Policy:            policy,
-		AgentsTotal:       counts.GetCovered(),
-		AgentsEnrolled:    counts.GetEnrolled(),
+		AgentsTotal:       shown(counts.GetCovered()),
+		AgentsEnrolled:    shown(counts.GetEnrolled()),
 		Notices:           byState(notices),
-		SessionsEnding:    sessions.GetEnding(),
+		SessionsEnding:    shown(sessions.GetEnding()),
 		SessionRevokeTime: policy.GetSessionRevokeTime(),
 		ReadTime:          timestamppb.New(s.Now()),
 	}, nil
@@ -234,23 +236,28 @@ func (s *Server) countNotices(ctx context.Context, account string, policy *polic
 	return s.Notices.CountNotices(ctx, &notifierv1.CountNoticesRequest{Account: account, PolicyRevision: policy.GetRevision()})
 }
 
+// shown is a count as it is shown: of 32 bits, because JSON has those as numbers
+// and longer ones as strings.
+func shown(count int64) int32 { return int32(min(count, math.MaxInt32)) } //nolint:gosec // counts are not negative
+
 func byState(counts *notifierv1.CountNoticesResponse) *rolloutv1.Rollout_Notices {
 	n := &rolloutv1.Rollout_Notices{Complete: counts.GetFanOutComplete()}
 	for _, c := range counts.GetCounts() {
-		n.Total += c.GetNotices()
+		number := shown(c.GetNotices())
+		n.Total += number
 		switch c.GetState() {
 		case notifierv1.Notice_QUEUED:
-			n.Queued += c.GetNotices()
+			n.Queued += number
 		case notifierv1.Notice_SENDING, notifierv1.Notice_RETRYING:
-			n.Retrying += c.GetNotices()
+			n.Retrying += number
 		case notifierv1.Notice_SENT:
-			n.Sent += c.GetNotices()
+			n.Sent += number
 		case notifierv1.Notice_FAILED:
-			n.Failed += c.GetNotices()
+			n.Failed += number
 		case notifierv1.Notice_UNKNOWN:
-			n.Unknown += c.GetNotices()
+			n.Unknown += number
 		case notifierv1.Notice_SUPPRESSED:
-			n.Suppressed += c.GetNotices()
+			n.Suppressed += number
 		case notifierv1.Notice_STATE_UNSPECIFIED:
 		}
 	}

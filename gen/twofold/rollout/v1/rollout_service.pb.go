@@ -94,13 +94,13 @@ type Rollout struct {
 	// The policy in force.
 	Policy *v1.MfaPolicy `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
 	// Agents the policy covers.
-	AgentsTotal int64 `protobuf:"varint,3,opt,name=agents_total,json=agentsTotal,proto3" json:"agents_total,omitempty"`
+	AgentsTotal int32 `protobuf:"varint,3,opt,name=agents_total,json=agentsTotal,proto3" json:"agents_total,omitempty"`
 	// Those of them who have a second factor.
-	AgentsEnrolled int64 `protobuf:"varint,4,opt,name=agents_enrolled,json=agentsEnrolled,proto3" json:"agents_enrolled,omitempty"`
+	AgentsEnrolled int32 `protobuf:"varint,4,opt,name=agents_enrolled,json=agentsEnrolled,proto3" json:"agents_enrolled,omitempty"`
 	// The mails by state.
 	Notices *Rollout_Notices `protobuf:"bytes,5,opt,name=notices,proto3" json:"notices,omitempty"`
 	// Live sessions that will end, or while not enforced would end.
-	SessionsEnding int64 `protobuf:"varint,6,opt,name=sessions_ending,json=sessionsEnding,proto3" json:"sessions_ending,omitempty"`
+	SessionsEnding int32 `protobuf:"varint,6,opt,name=sessions_ending,json=sessionsEnding,proto3" json:"sessions_ending,omitempty"`
 	// When they end; absent while not enforced.
 	SessionRevokeTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=session_revoke_time,json=sessionRevokeTime,proto3" json:"session_revoke_time,omitempty"`
 	// When this was put together.
@@ -153,14 +153,14 @@ func (x *Rollout) GetPolicy() *v1.MfaPolicy {
 	return nil
 }
 
-func (x *Rollout) GetAgentsTotal() int64 {
+func (x *Rollout) GetAgentsTotal() int32 {
 	if x != nil {
 		return x.AgentsTotal
 	}
 	return 0
 }
 
-func (x *Rollout) GetAgentsEnrolled() int64 {
+func (x *Rollout) GetAgentsEnrolled() int32 {
 	if x != nil {
 		return x.AgentsEnrolled
 	}
@@ -174,7 +174,7 @@ func (x *Rollout) GetNotices() *Rollout_Notices {
 	return nil
 }
 
-func (x *Rollout) GetSessionsEnding() int64 {
+func (x *Rollout) GetSessionsEnding() int32 {
 	if x != nil {
 		return x.SessionsEnding
 	}
@@ -442,15 +442,15 @@ type PreviewRolloutResponse struct {
 	// The policy as it would be, dates included.
 	Policy *v1.MfaPolicy `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
 	// Agents the policy covers.
-	AgentsTotal int64 `protobuf:"varint,3,opt,name=agents_total,json=agentsTotal,proto3" json:"agents_total,omitempty"`
+	AgentsTotal int32 `protobuf:"varint,3,opt,name=agents_total,json=agentsTotal,proto3" json:"agents_total,omitempty"`
 	// Those of them without a second factor.
-	AgentsNotSetUp int64 `protobuf:"varint,4,opt,name=agents_not_set_up,json=agentsNotSetUp,proto3" json:"agents_not_set_up,omitempty"`
+	AgentsNotSetUp int32 `protobuf:"varint,4,opt,name=agents_not_set_up,json=agentsNotSetUp,proto3" json:"agents_not_set_up,omitempty"`
 	// How many mails go out.
-	Mails int64 `protobuf:"varint,5,opt,name=mails,proto3" json:"mails,omitempty"`
+	Mails int32 `protobuf:"varint,5,opt,name=mails,proto3" json:"mails,omitempty"`
 	// What those mails are about; absent when none goes out.
 	MailKind v11.Notice_Kind `protobuf:"varint,6,opt,name=mail_kind,json=mailKind,proto3,enum=twofold.notifier.v1.Notice_Kind" json:"mail_kind,omitempty"`
 	// How many live sessions end at `policy.session_revoke_time`.
-	SessionsEnding int64 `protobuf:"varint,7,opt,name=sessions_ending,json=sessionsEnding,proto3" json:"sessions_ending,omitempty"`
+	SessionsEnding int32 `protobuf:"varint,7,opt,name=sessions_ending,json=sessionsEnding,proto3" json:"sessions_ending,omitempty"`
 	// Whether the caller could save it: false where enabling needs a session
 	// with a second factor and this one has none.
 	Allowed       bool `protobuf:"varint,8,opt,name=allowed,proto3" json:"allowed,omitempty"`
@@ -502,21 +502,21 @@ func (x *PreviewRolloutResponse) GetPolicy() *v1.MfaPolicy {
 	return nil
 }
 
-func (x *PreviewRolloutResponse) GetAgentsTotal() int64 {
+func (x *PreviewRolloutResponse) GetAgentsTotal() int32 {
 	if x != nil {
 		return x.AgentsTotal
 	}
 	return 0
 }
 
-func (x *PreviewRolloutResponse) GetAgentsNotSetUp() int64 {
+func (x *PreviewRolloutResponse) GetAgentsNotSetUp() int32 {
 	if x != nil {
 		return x.AgentsNotSetUp
 	}
 	return 0
 }
 
-func (x *PreviewRolloutResponse) GetMails() int64 {
+func (x *PreviewRolloutResponse) GetMails() int32 {
 	if x != nil {
 		return x.Mails
 	}
@@ -530,7 +530,7 @@ func (x *PreviewRolloutResponse) GetMailKind() v11.Notice_Kind {
 	return v11.Notice_Kind(0)
 }
 
-func (x *PreviewRolloutResponse) GetSessionsEnding() int64 {
+func (x *PreviewRolloutResponse) GetSessionsEnding() int32 {
 	if x != nil {
 		return x.SessionsEnding
 	}
@@ -548,19 +548,19 @@ func (x *PreviewRolloutResponse) GetAllowed() bool {
 type Rollout_Notices struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Waiting for their first attempt.
-	Queued int64 `protobuf:"varint,1,opt,name=queued,proto3" json:"queued,omitempty"`
+	Queued int32 `protobuf:"varint,1,opt,name=queued,proto3" json:"queued,omitempty"`
 	// Being handed over, or waiting for another attempt.
-	Retrying int64 `protobuf:"varint,2,opt,name=retrying,proto3" json:"retrying,omitempty"`
+	Retrying int32 `protobuf:"varint,2,opt,name=retrying,proto3" json:"retrying,omitempty"`
 	// Taken by the mail server.
-	Sent int64 `protobuf:"varint,3,opt,name=sent,proto3" json:"sent,omitempty"`
+	Sent int32 `protobuf:"varint,3,opt,name=sent,proto3" json:"sent,omitempty"`
 	// Refused for good.
-	Failed int64 `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
+	Failed int32 `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
 	// Perhaps taken.
-	Unknown int64 `protobuf:"varint,5,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	Unknown int32 `protobuf:"varint,5,opt,name=unknown,proto3" json:"unknown,omitempty"`
 	// No longer called for.
-	Suppressed int64 `protobuf:"varint,6,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	Suppressed int32 `protobuf:"varint,6,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
 	// All of them.
-	Total int64 `protobuf:"varint,7,opt,name=total,proto3" json:"total,omitempty"`
+	Total int32 `protobuf:"varint,7,opt,name=total,proto3" json:"total,omitempty"`
 	// Whether all agents to be told have a notice by now.
 	Complete      bool `protobuf:"varint,8,opt,name=complete,proto3" json:"complete,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -597,49 +597,49 @@ func (*Rollout_Notices) Descriptor() ([]byte, []int) {
 	return file_twofold_rollout_v1_rollout_service_proto_rawDescGZIP(), []int{0, 0}
 }
 
-func (x *Rollout_Notices) GetQueued() int64 {
+func (x *Rollout_Notices) GetQueued() int32 {
 	if x != nil {
 		return x.Queued
 	}
 	return 0
 }
 
-func (x *Rollout_Notices) GetRetrying() int64 {
+func (x *Rollout_Notices) GetRetrying() int32 {
 	if x != nil {
 		return x.Retrying
 	}
 	return 0
 }
 
-func (x *Rollout_Notices) GetSent() int64 {
+func (x *Rollout_Notices) GetSent() int32 {
 	if x != nil {
 		return x.Sent
 	}
 	return 0
 }
 
-func (x *Rollout_Notices) GetFailed() int64 {
+func (x *Rollout_Notices) GetFailed() int32 {
 	if x != nil {
 		return x.Failed
 	}
 	return 0
 }
 
-func (x *Rollout_Notices) GetUnknown() int64 {
+func (x *Rollout_Notices) GetUnknown() int32 {
 	if x != nil {
 		return x.Unknown
 	}
 	return 0
 }
 
-func (x *Rollout_Notices) GetSuppressed() int64 {
+func (x *Rollout_Notices) GetSuppressed() int32 {
 	if x != nil {
 		return x.Suppressed
 	}
 	return 0
 }
 
-func (x *Rollout_Notices) GetTotal() int64 {
+func (x *Rollout_Notices) GetTotal() int32 {
 	if x != nil {
 		return x.Total
 	}
@@ -661,22 +661,22 @@ const file_twofold_rollout_v1_rollout_service_proto_rawDesc = "" +
 	"\aRollout\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x06policy\x18\x02 \x01(\v2\x1c.twofold.policy.v1.MfaPolicyR\x06policy\x12!\n" +
-	"\fagents_total\x18\x03 \x01(\x03R\vagentsTotal\x12'\n" +
-	"\x0fagents_enrolled\x18\x04 \x01(\x03R\x0eagentsEnrolled\x12=\n" +
+	"\fagents_total\x18\x03 \x01(\x05R\vagentsTotal\x12'\n" +
+	"\x0fagents_enrolled\x18\x04 \x01(\x05R\x0eagentsEnrolled\x12=\n" +
 	"\anotices\x18\x05 \x01(\v2#.twofold.rollout.v1.Rollout.NoticesR\anotices\x12'\n" +
-	"\x0fsessions_ending\x18\x06 \x01(\x03R\x0esessionsEnding\x12J\n" +
+	"\x0fsessions_ending\x18\x06 \x01(\x05R\x0esessionsEnding\x12J\n" +
 	"\x13session_revoke_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x11sessionRevokeTime\x127\n" +
 	"\tread_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\breadTime\x1a\xd5\x01\n" +
 	"\aNotices\x12\x16\n" +
-	"\x06queued\x18\x01 \x01(\x03R\x06queued\x12\x1a\n" +
-	"\bretrying\x18\x02 \x01(\x03R\bretrying\x12\x12\n" +
-	"\x04sent\x18\x03 \x01(\x03R\x04sent\x12\x16\n" +
-	"\x06failed\x18\x04 \x01(\x03R\x06failed\x12\x18\n" +
-	"\aunknown\x18\x05 \x01(\x03R\aunknown\x12\x1e\n" +
+	"\x06queued\x18\x01 \x01(\x05R\x06queued\x12\x1a\n" +
+	"\bretrying\x18\x02 \x01(\x05R\bretrying\x12\x12\n" +
+	"\x04sent\x18\x03 \x01(\x05R\x04sent\x12\x16\n" +
+	"\x06failed\x18\x04 \x01(\x05R\x06failed\x12\x18\n" +
+	"\aunknown\x18\x05 \x01(\x05R\aunknown\x12\x1e\n" +
 	"\n" +
-	"suppressed\x18\x06 \x01(\x03R\n" +
+	"suppressed\x18\x06 \x01(\x05R\n" +
 	"suppressed\x12\x14\n" +
-	"\x05total\x18\a \x01(\x03R\x05total\x12\x1a\n" +
+	"\x05total\x18\a \x01(\x05R\x05total\x12\x1a\n" +
 	"\bcomplete\x18\b \x01(\bR\bcomplete\"1\n" +
 	"\x11GetRolloutRequest\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x04name\"K\n" +
@@ -694,11 +694,11 @@ const file_twofold_rollout_v1_rollout_service_proto_rawDesc = "" +
 	"transition\x18\x01 \x01(\x0e25.twofold.rollout.v1.PreviewRolloutResponse.TransitionR\n" +
 	"transition\x124\n" +
 	"\x06policy\x18\x02 \x01(\v2\x1c.twofold.policy.v1.MfaPolicyR\x06policy\x12!\n" +
-	"\fagents_total\x18\x03 \x01(\x03R\vagentsTotal\x12)\n" +
-	"\x11agents_not_set_up\x18\x04 \x01(\x03R\x0eagentsNotSetUp\x12\x14\n" +
-	"\x05mails\x18\x05 \x01(\x03R\x05mails\x12=\n" +
+	"\fagents_total\x18\x03 \x01(\x05R\vagentsTotal\x12)\n" +
+	"\x11agents_not_set_up\x18\x04 \x01(\x05R\x0eagentsNotSetUp\x12\x14\n" +
+	"\x05mails\x18\x05 \x01(\x05R\x05mails\x12=\n" +
 	"\tmail_kind\x18\x06 \x01(\x0e2 .twofold.notifier.v1.Notice.KindR\bmailKind\x12'\n" +
-	"\x0fsessions_ending\x18\a \x01(\x03R\x0esessionsEnding\x12\x18\n" +
+	"\x0fsessions_ending\x18\a \x01(\x05R\x0esessionsEnding\x12\x18\n" +
 	"\aallowed\x18\b \x01(\bR\aallowed\"P\n" +
 	"\n" +
 	"Transition\x12\x1a\n" +
