@@ -50,7 +50,7 @@ type Server struct {
 
 	mu          sync.Mutex
 	connections int
-	open        int
+	open        map[*countedConn]struct{}
 	peak        int
 	refusal     int
 	scripts     map[string][]Step
@@ -81,7 +81,7 @@ func Listen(options Options) (*Server, error) {
 	}
 	s := &Server{
 		options: options, closed: make(chan struct{}), listener: listener,
-		scripts: map[string][]Step{}, changed: make(chan struct{}),
+		open: map[*countedConn]struct{}{}, scripts: map[string][]Step{}, changed: make(chan struct{}),
 	}
 	if options.TLS != nil && options.Implicit {
 		listener = tls.NewListener(listener, options.TLS)
@@ -145,12 +145,17 @@ func (s *Server) Default(step Step) {
 	s.fallback = step
 }
 
-// RefuseConnections makes the server greet with the code and hang up, as one does
-// that is overloaded or blocks the sender; 0 ends that.
+// RefuseConnections hangs up, and greets whoever comes again with the code and
+// hangs up, as a server does that is overloaded or blocks the sender; 0 ends that.
 func (s *Server) RefuseConnections(code int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refusal = code
+	if code != 0 {
+		for conn := range s.open {
+			_ = conn.Conn.Close()
+		}
+	}
 }
 
 // Messages returns what was accepted so far, oldest first.
@@ -193,7 +198,7 @@ func (s *Server) Connections() int {
 func (s *Server) Open() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open
+	return len(s.open)
 }
 
 // Peak is the largest number of connections that were open together.
@@ -291,9 +296,10 @@ func (s *Server) count(conn net.Conn) (*countedConn, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.connections++
-	s.open++
-	s.peak = max(s.peak, s.open)
-	return &countedConn{Conn: conn, server: s, number: s.connections}, s.refusal
+	counted := &countedConn{Conn: conn, server: s, number: s.connections}
+	s.open[counted] = struct{}{}
+	s.peak = max(s.peak, len(s.open))
+	return counted, s.refusal
 }
 
 type countedConn struct {
@@ -307,7 +313,7 @@ func (c *countedConn) Close() error {
 	c.once.Do(func() {
 		c.server.mu.Lock()
 		defer c.server.mu.Unlock()
-		c.server.open--
+		delete(c.server.open, c)
 	})
 	return c.Conn.Close() //nolint:wrapcheck // As the wrapped connection.
 }
