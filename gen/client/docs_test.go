@@ -59,11 +59,9 @@ func TestDocs_programRunsInAnEmptyModule(t *testing.T) {
 	}
 }
 
-// Should the README show the program, it is this one.
 func TestDocs_readmeShowsTheSameProgram(t *testing.T) {
-	text, err := os.ReadFile(readme)
-	if err != nil || !strings.Contains(string(text), "client.Dial(") {
-		t.Skip("the README shows no program")
+	if _, err := os.Stat("../../go.work"); err != nil {
+		t.Skip("the pages are in the repository, not in the module")
 	}
 	if programOf(t, readme) != programOf(t, page) {
 		t.Fatal("the programs in README.md and docs/grpc.md differ")
