@@ -105,3 +105,37 @@ func TestSetUp_recoveryCodes(t *testing.T) {
 	b.click("Remove")
 	b.sees("Two-factor authentication is removed.")
 }
+
+// Replacing an authenticator after a while asks for a code first. That replaces the
+// session, and the picture stays all the same.
+func TestSetUp_replaceWithAFreshCode(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.account(person("Agnes Agent", "AGENT"))
+	b := open(t, chromium(t), s.url)
+	b.goTo("/set-up")
+	b.signIn("agnes@acme.example")
+	b.at("Set up two-factor authentication")
+	first := b.setUp()
+	b.at("Agnes Agent")
+	// The code of the set-up is fresh for five minutes; the answer is that of later.
+	h := b.hold("/v1/me/factors:beginEnrollment")
+	b.click("Replace")
+	h.answer(h.next("/v1/me/factors:beginEnrollment"), http.StatusForbidden, "STEP_UP_REQUIRED")
+	h.stop()
+	b.sees("This change needs a code that you enter now.")
+	b.fill("Six-digit code", first.code())
+	b.click("Confirm")
+	b.sees("go on working until you finish here")
+	second := b.scan()
+	require.NotEqual(t, first.secret, second.secret)
+	b.click("Next")
+	b.click("Back")
+	b.at("Set up two-factor authentication")
+	require.Equal(t, second.secret, b.scan().secret)
+	b.click("Next")
+	b.fill("Six-digit code", second.code())
+	b.click("Confirm")
+	b.finishSetUp()
+	b.at("Agnes Agent")
+}

@@ -63,7 +63,7 @@ func TestStory(t *testing.T) {
 	admin.await(tileWarning("Agnes Agent"))
 	agnes.goTo("/")
 	agnes.signIn("agnes@acme.example")
-	agnes.sees("requires two-factor authentication of everybody in it")
+	agnes.sees("The admins of Acme Support require two-factor authentication of everybody in this account, since ")
 	agnes.setUp()
 	agnes.at("Agnes Agent")
 	admin.goTo("/agents")

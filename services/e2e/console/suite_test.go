@@ -176,7 +176,7 @@ func (b *browser) signIn(email string) {
 }
 
 // setUp goes through the three steps from the first of them, and the popup.
-func (b *browser) setUp() {
+func (b *browser) setUp() *phone {
 	b.t.Helper()
 	b.at("Set up two-factor authentication")
 	p := b.scan()
@@ -185,6 +185,7 @@ func (b *browser) setUp() {
 	b.fill("Six-digit code", p.code())
 	b.click("Confirm")
 	b.finishSetUp()
+	return p
 }
 
 // finishSetUp saves the recovery codes and reads the popup.

@@ -24,6 +24,13 @@ const listeners = new Set();
 /** Tells when a call finds the session over, whoever made it. */
 export const onSessionOver = (listener) => listeners.add(listener);
 
+// Calls that make, replace or end the session have the line for themselves: reads
+// under way are given up and sent again afterwards. An answer about the session
+// before would send a person away from the one after it, and drop its cookie.
+const changesSession = (method, path) => method !== 'GET' && /^\/v1\/(me|signIn|signOut)\b/.test(path);
+const changes = new Set();
+let reads = new AbortController();
+
 async function send(method, path, body, signal) {
   const headers = { 'Twofold-Session': 'cookie' };
   if (body !== undefined) headers['Content-Type'] = 'application/json';
@@ -54,47 +61,83 @@ async function problemOf(response) {
   });
 }
 
-async function answerTo(method, path, body, signal) {
+async function attempt(method, path, body, signal, read) {
   const response = await send(method, path, body, signal);
-  if (response.ok) return response;
-  const problem = await problemOf(response);
-  if (isSessionOver(problem)) listeners.forEach((listener) => listener(problem));
-  throw problem;
+  if (!response.ok) throw await problemOf(response);
+  try {
+    return await read(response);
+  } catch (cause) {
+    throw cause.name === 'AbortError' ? cause : new Problem({ reason: 'GATEWAY_UNREACHABLE' });
+  }
 }
 
-async function call(method, path, body, signal) {
-  return (await answerTo(method, path, body, signal)).json();
+function hear(problem) {
+  if (isSessionOver(problem)) listeners.forEach((listener) => listener(problem));
+  return problem;
 }
+
+async function change(method, path, body, signal, read) {
+  reads.abort();
+  reads = new AbortController();
+  const answer = attempt(method, path, body, signal, read);
+  changes.add(answer);
+  try {
+    return await answer;
+  } catch (problem) {
+    // Whoever signs out is content with a session that is over.
+    throw path === '/v1/signOut' ? problem : hear(problem);
+  } finally {
+    changes.delete(answer);
+  }
+}
+
+async function answerTo(method, path, body, signal, read) {
+  if (changesSession(method, path)) return change(method, path, body, signal, read);
+  for (;;) {
+    while (changes.size) await Promise.allSettled(changes);
+    signal?.throwIfAborted();
+    const { signal: givenUp } = reads;
+    try {
+      const until = method === 'GET' ? AbortSignal.any([givenUp, ...(signal ? [signal] : [])]) : signal;
+      return await attempt(method, path, body, until, read);
+    } catch (problem) {
+      if (!givenUp.aborted) throw hear(problem);
+      if (method !== 'GET') throw problem;
+    }
+  }
+}
+
+const json = (response) => response.json();
+const call = (method, path, body, signal) => answerTo(method, path, body, signal, json);
 
 export const get = (path, signal) => call('GET', path, undefined, signal);
 export const post = (path, body = {}, signal) => call('POST', path, body, signal);
 export const patch = (path, body, signal) => call('PATCH', path, body, signal);
-export const file = async (path, signal) => (await answerTo('GET', path, undefined, signal)).blob();
+export const file = (path, signal) => answerTo('GET', path, undefined, signal, (response) => response.blob());
 export const remove = (path, signal) => call('DELETE', path, undefined, signal);
 
 /** Yields what a stream of the API sends, one JSON value a line. */
 export async function* stream(path, signal) {
-  const response = await answerTo('GET', path, undefined, signal);
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const { body, givenUp } = await answerTo('GET', path, undefined, signal, (response) => ({ body: response.body, givenUp: reads.signal }));
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   for (;;) {
     let chunk;
     try {
       chunk = await reader.read();
-    } catch (cause) {
-      if (cause.name === 'AbortError') throw cause;
+    } catch {
+      signal?.throwIfAborted();
+      if (givenUp.aborted) return yield* stream(path, signal);
       throw new Problem({ reason: 'GATEWAY_UNREACHABLE' });
     }
-    if (chunk.done) return;
+    if (chunk.done) return undefined;
     const lines = (rest + chunk.value).split('\n');
     rest = lines.pop();
     for (const line of lines.filter((text) => text.trim())) {
       const { result, error } = JSON.parse(line);
       if (error) {
         const reason = error.details?.find((detail) => detail.reason)?.reason ?? 'INTERNAL';
-        const problem = new Problem({ reason, message: error.message });
-        if (isSessionOver(problem)) listeners.forEach((listener) => listener(problem));
-        throw problem;
+        throw hear(new Problem({ reason, message: error.message }));
       }
       yield result;
     }

@@ -32,11 +32,23 @@ export function afterSignIn() {
   return next.origin === location.origin && route && (route.who !== 'anyone' || route.path === '/set-up') ? next.pathname + next.search : '/';
 }
 
-/** Shows the page of the address. */
-export async function show() {
+/** Ends the page that is shown, and what it asked of anybody. */
+function leavePage() {
   leave.abort();
   leave = new AbortController();
-  const { signal } = leave;
+  document.querySelectorAll('dialog[open]').forEach((dialog) => dialog.close());
+  return leave.signal;
+}
+
+/** Shows something in place of the page, such as that it is being waited for. */
+export function leaveFor(content) {
+  leavePage();
+  frame(undefined, content);
+}
+
+/** Shows the page of the address. */
+export async function show() {
+  const signal = leavePage();
   const found = routeOf(location.pathname);
   const place = (content, focus = true) => !signal.aborted && frame(found?.route, content, { focus });
   const waiting = setTimeout(() => place(loading(), false), 250);
@@ -61,6 +73,14 @@ export async function show() {
   return undefined;
 }
 
+// A set-up needs a session if a sign-in does not lead through it. Recovery codes are
+// left alone: they are shown once.
+function needsNoSession() {
+  const { who, path } = routeOf(location.pathname)?.route ?? {};
+  if (path === '/set-up') return memory.read('signIn')?.step === 'set-up' || Boolean(memory.read('codesShown'));
+  return who === 'anyone';
+}
+
 /** Follows links and the browser's own buttons. */
 export function start() {
   addEventListener('popstate', show);
@@ -73,7 +93,7 @@ export function start() {
     go(link.pathname + link.search);
   });
   onSessionOver((problem) => {
-    if (routeOf(location.pathname)?.route.who === 'anyone') return;
+    if (needsNoSession()) return;
     goToSignIn(problem.reason === 'CREDENTIALS_MISSING' ? undefined : problem.reason);
   });
   return show();

@@ -2,11 +2,13 @@
 // plain sheet for those who are not, the title, and where the focus goes.
 
 import { h, icon } from '../dom.js';
-import { accountTitle, currentMe, forgetMe, isAdmin, onIdentity } from '../identity.js';
-import { post } from '../api.js';
-import { go } from '../router.js';
+import { accountTitle, currentMe, forgetMe, isAdmin, memory, onIdentity } from '../identity.js';
+import { isSessionOver, post } from '../api.js';
+import { go, leaveFor, show } from '../router.js';
+import { routeOf } from '../routes.js';
 import { revocationBanner } from './revocation-banner.js';
 import { initials } from './initials.js';
+import { loading } from './states.js';
 import { announceProblem } from './toast.js';
 
 const app = document.getElementById('app');
@@ -39,14 +41,20 @@ function navigation() {
   ]);
 }
 
+// The page is left first: nothing of it is to ask in the name of a session that ends.
 async function signOut() {
+  forgetMe();
+  leaveFor(loading('Signing out'));
   try {
     await post('/v1/signOut');
   } catch (problem) {
-    if (problem.status !== 401) return announceProblem(problem);
+    if (!isSessionOver(problem)) {
+      announceProblem(problem);
+      return show();
+    }
   }
-  forgetMe();
-  return go('/sign-in');
+  memory.forget('ended');
+  return routeOf(location.pathname)?.route.who === 'anyone' ? undefined : go('/sign-in');
 }
 
 function whoIsHere(me) {

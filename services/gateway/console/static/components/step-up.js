@@ -3,6 +3,7 @@
 
 import { post } from '../api.js';
 import { h } from '../dom.js';
+import { refreshMe } from '../identity.js';
 import { codeField, field } from './form.js';
 import { ask } from './dialog.js';
 
@@ -27,5 +28,7 @@ export async function withFreshFactor(act) {
   } catch (problem) {
     if (problem.reason !== 'STEP_UP_REQUIRED') throw problem;
   }
-  return (await askForFactor()) ? act() : undefined;
+  if (!(await askForFactor())) return undefined;
+  await refreshMe();
+  return act();
 }

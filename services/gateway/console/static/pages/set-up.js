@@ -22,16 +22,18 @@ let current = null;
 
 const warnOfCodes = (event) => event.preventDefault();
 
-/** The two doors. Each begins and confirms, and names whose set-up it is. */
+/** The two doors. Each begins and confirms; a set-up lasts as long as its key. */
 const bySignIn = (state) => ({
-  key: `sign-in ${state.expireTime}`,
+  who: `${state.account} ${state.email}`,
+  key: () => `sign-in ${state.expireTime}`,
   forced: state,
   begin: () => post('/v1/signIn:beginEnrollment'),
   confirm: (body) => post('/v1/signIn:confirmEnrollment', body),
 });
 
 const byProfile = (me) => ({
-  key: `session ${me.agent.name} ${me.agent.version}`,
+  who: me.agent.name,
+  key: () => `session ${currentMe().session.name}`, // a step-up replaces it
   me,
   begin: () => withFreshFactor(() => post('/v1/me/factors:beginEnrollment')),
   confirm: (body) => post('/v1/me/factors:confirmEnrollment', body),
@@ -61,13 +63,13 @@ export default async function setUp({ query }) {
 
 /** Begins a set-up unless one is under way. Tells whether an earlier picture is void. */
 async function ensureEnrollment(door) {
-  if (current?.key === door.key && Date.parse(current.enrollment.expireTime) > Date.now()) return current.voided;
+  if (current?.key === door.key() && Date.parse(current.enrollment.expireTime) > Date.now()) return current.voided;
   current = null;
   const enrollment = await door.begin();
   if (!enrollment) return false;
-  const voided = memory.read('setUpBegun') === door.key;
-  memory.keep('setUpBegun', door.key);
-  current = { key: door.key, enrollment, voided };
+  const voided = memory.read('setUpBegun') === door.who;
+  memory.keep('setUpBegun', door.who);
+  current = { key: door.key(), enrollment, voided };
   if (location.hash) history.replaceState(null, '', '/set-up');
   return voided;
 }
@@ -84,8 +86,8 @@ function explanation({ forced, me }) {
   if (forced) {
     return h('div', { class: 'note' }, icon('shield'), h('div', null,
       h('strong', null, 'Your account requires it'),
-      h('p', null, 'An admin of the account ', h('strong', null, forced.account), ' requires two-factor authentication of everybody in it',
-        forced.enforceTime ? [', since ', when(forced.enforceTime)] : null, '. You set it up once, now; then you are signed in.')));
+      h('p', null, 'The admins of ', h('strong', null, forced.accountDisplayName || forced.account), ' require two-factor authentication of everybody in this account',
+        forced.enforceTime && [', since ', when(forced.enforceTime)], '. You set it up once, now; then you are signed in.')));
   }
   const ends = me.session.policyRevokeTime;
   if (ends) return h('p', { class: 'note' }, icon('shield'), h('span', null, 'Your account requires two-factor authentication. Set it up before ', when(ends), ' and you stay signed in here. Your other devices sign in again.'));
@@ -108,7 +110,7 @@ function scanning(door, voided) {
     step: 0, title: 'Set up two-factor authentication',
     content: [
       explanation(door),
-      voided && h('p', { class: 'note warn', role: 'status' }, icon('warning'), h('span', null, 'This page was loaded again, so there is a new picture. The earlier one is void: if you scanned it, delete that entry in your app and scan this one.')),
+      voided && h('p', { class: 'note warn', role: 'status' }, icon('warning'), h('span', null, 'This page was loaded again or took too long, so there is a new picture. The earlier one is void: if you scanned it, delete that entry in your app and scan this one.')),
       h('div', { class: 'scan' },
         h('img', { class: 'qr', src: `data:image/png;base64,${enrollment.qrPng}`, alt: 'QR code for your authenticator app', width: 208, height: 208 }),
         h('div', null,

@@ -1,0 +1,110 @@
+package console
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A question of the page before, answered after "Sign out" ended the session, neither
+// moves anybody nor says that somebody else ended it.
+func TestSession_lateAnswerAfterSignOut(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.account(person("Agnes Agent", "AGENT"))
+	b := open(t, chromium(t), s.url)
+	b.goTo("/profile")
+	b.signIn("agnes@acme.example")
+	b.at("Agnes Agent")
+	b.run(reload) // a page that was just loaded asks who is signed in when it is touched
+	b.at("Agnes Agent")
+
+	h := b.hold("/v1/me", "/v1/signOut")
+	b.click("Sign out")
+	me := h.next("/v1/me")
+	h.release(h.next("/v1/signOut"), true)
+	signedOut := h.next("/v1/signOut") // the session is over, but the page does not know yet
+	h.release(me, false)
+	b.sees("Signing out…")
+	h.release(signedOut, false)
+	h.stop()
+	b.at("Sign in")
+	require.NotContains(t, b.eval("document.body.innerText"), "You were signed out")
+	b.click("Forgot your password?")
+	b.at("Choose a new password")
+}
+
+// A question asked with the session before a set-up, and answered after it, does not
+// end the new session: it is asked again.
+func TestSession_lateAnswerAfterSetUp(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.account(person("Agnes Agent", "AGENT"))
+	b := open(t, chromium(t), s.url)
+	b.goTo("/set-up")
+	b.signIn("agnes@acme.example")
+	b.at("Set up two-factor authentication")
+	b.run(reload)
+	b.sees("The earlier one is void")
+	p := b.scan()
+
+	h := b.hold("/v1/me")
+	b.click("Next")
+	before := h.next("/v1/me") // waits with the cookie of now
+	b.fill("Six-digit code", p.code())
+	b.click("Confirm")
+	again := h.next("/v1/me") // given up, and asked anew with the next cookie
+	h.release(before, false)
+	h.release(again, false)
+	h.stop()
+	b.finishSetUp()
+	b.at("Agnes Agent")
+	b.run(reload)
+	b.at("Agnes Agent")
+	require.Equal(t, "0", b.eval(`document.querySelectorAll('.note.warn').length`))
+}
+
+// An admin ends the sessions of somebody who is in the middle of something. Each page
+// says so and leads back to where the person was.
+func TestSession_endedInTheMiddle(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.account(person("Agnes Agent", "AGENT"))
+	b := open(t, chromium(t), s.url)
+	b.goTo("/profile")
+	b.signIn("agnes@acme.example")
+	b.at("Agnes Agent")
+	endAll := func() {
+		var found struct{ Agents []struct{ Name string } }
+		s.call(http.MethodGet, "/v1/accounts/acme/agents?query=agnes", nil, &found)
+		s.call(http.MethodPost, "/v1/"+found.Agents[0].Name+"/sessions:revokeAll", object{}, nil)
+	}
+
+	// A dialog goes with its page.
+	b.click("Change password")
+	b.fill("Current password", password)
+	b.fill("New password", "another long password")
+	endAll()
+	b.click("Change")
+	b.at("Sign in")
+	b.sees("This session was ended on another device")
+	require.Equal(t, "0", b.eval(`document.querySelectorAll('dialog').length`))
+	b.signIn("agnes@acme.example")
+	b.at("Agnes Agent")
+
+	// So does a set-up of one's own accord.
+	b.goTo("/set-up")
+	p := b.scan()
+	b.click("Next")
+	b.fill("Six-digit code", p.code())
+	endAll()
+	b.click("Confirm")
+	b.at("Sign in")
+	b.sees("This session was ended on another device")
+	b.signIn("agnes@acme.example")
+	b.at("Set up two-factor authentication")
+	b.sees("The earlier one is void")
+	b.setUp()
+	b.at("Agnes Agent")
+}
