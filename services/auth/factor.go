@@ -210,7 +210,10 @@ func (s *store) consumeCode(ctx context.Context, tx *sqldb.Tx, a agent, code rec
 	for i, c := range codes {
 		macs[i] = c.mac
 	}
-	i := recovery.Match(s.keys, owner, code, macs)
+	i, err := recovery.Match(s.keys, owner, code, macs)
+	if err != nil {
+		return 0, false, errs.Unavailable(fmt.Errorf("auth: recovery codes of %s: %w", a.name(), err))
+	}
 	if i < 0 {
 		return 0, false, nil
 	}

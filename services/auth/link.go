@@ -54,13 +54,24 @@ const (
 
 const purposeLink keyring.Purpose = "one-time-link"
 
-// linkToken derives the token of a link. It is derived and not drawn so that a mail
-// that is sent again, because nobody knows whether it arrived, holds the same link:
-// mail servers drop the second of two mails with one Message-ID. Under a key that is
-// in no database it can be foretold no better than random bits.
-func (s *store) linkToken(a agent, purpose linkPurpose, eventID string) string {
-	mac := s.keys.MAC(purposeLink, string(purpose), a.account, a.id, eventID)
-	return linkTokenPrefix + base64.RawURLEncoding.EncodeToString(mac[len(mac)-linkTokenBytes:])
+// linkToken derives the token of a link, of which issued is the hash if it was issued
+// before. It is derived and not drawn so that a mail that is sent again, because
+// nobody knows whether it arrived, holds the same link, also when another key has
+// become primary meanwhile: mail servers drop the second of two mails with one
+// Message-ID. Under a key that is in no database it can be foretold no better than
+// random bits.
+func (s *store) linkToken(a agent, purpose linkPurpose, eventID, issued string) (token, hash string, err error) {
+	for i, mac := range s.keys.MACs(purposeLink, string(purpose), a.account, a.id, eventID) {
+		derived := linkTokenPrefix + base64.RawURLEncoding.EncodeToString(mac[len(mac)-linkTokenBytes:])
+		its, err := linkHash(derived)
+		if err != nil {
+			return "", "", err
+		}
+		if i == 0 || its == issued {
+			token, hash = derived, its
+		}
+	}
+	return token, hash, nil
 }
 
 // linkHash is what is stored of a token. What is no token is refused like a token
@@ -172,22 +183,24 @@ func (s *agentServer) IssueLink(ctx context.Context, req *authv1.IssueLinkReques
 		if err != nil {
 			return err
 		}
-		resp.Token = s.store.linkToken(a, purpose, req.GetEventId())
-		expires := now.Add(s.linkLifetime(purpose))
-		resp.ExpireTime = timestamppb.New(expires)
-		hash, err := linkHash(resp.GetToken())
+		var issued string
+		err = tx.QueryRow(ctx, `SELECT hash FROM links WHERE agent_id = ? AND purpose = ? AND event_id = ?`,
+			a.id, string(purpose), req.GetEventId()).Scan(&issued)
+		if errors.Is(err, sqldb.ErrNoRows) {
+			return resource.ErrNotFound // used, void or replaced
+		}
+		if err != nil {
+			return storeError("issue a link", err)
+		}
+		token, hash, err := s.store.linkToken(a, purpose, req.GetEventId(), issued)
 		if err != nil {
 			return err
 		}
-		res, err := tx.Exec(ctx, `UPDATE links SET hash = ?, expire_time = ? WHERE agent_id = ? AND purpose = ? AND event_id = ?`,
-			hash, sqldb.Micros(expires), a.id, string(purpose), req.GetEventId())
-		if err != nil {
-			return storeError("issue a link", err)
-		}
-		if issued, err := res.RowsAffected(); err != nil || issued == 1 {
-			return storeError("issue a link", err)
-		}
-		return resource.ErrNotFound // used, void or replaced
+		expires := now.Add(s.linkLifetime(purpose))
+		resp.Token, resp.ExpireTime = token, timestamppb.New(expires)
+		_, err = tx.Exec(ctx, `UPDATE links SET hash = ?, expire_time = ? WHERE agent_id = ? AND purpose = ?`,
+			hash, sqldb.Micros(expires), a.id, string(purpose))
+		return storeError("issue a link", err)
 	})
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"net/netip"
 	"strings"
 	"time"
@@ -36,7 +35,24 @@ const purposePasswordFailures keyring.Purpose = "password-failures"
 
 // guesser is who tries to sign in, and from where, by the ids of the rows that
 // count their failures.
-type guesser struct{ everywhere, here string }
+type guesser struct{ everywhere, here counted }
+
+// counted names the rows of one count: one under each key of the keyring. Only the
+// first is raised; the others are what was counted before another key became
+// primary, and is still being counted by copies that do not know that yet. So
+// nobody gets more guesses by a rotation.
+type counted []string
+
+// first is the row under the primary key.
+func (c counted) first() string { return c[0] }
+
+// all are the rows, as arguments of a statement.
+func (c counted) all() (ids []any) {
+	for _, id := range c {
+		ids = append(ids, id)
+	}
+	return ids
+}
 
 // newGuesser names the rows. email is as typed: to tell a known address from an
 // unknown one by the limits must be impossible too.
@@ -54,8 +70,11 @@ func (s *store) newGuesser(account, email string, from netip.Addr) guesser {
 	case from.IsValid():
 		place = from.String()
 	}
-	name := func(words ...string) string {
-		return base64.RawURLEncoding.EncodeToString(s.keys.MAC(purposePasswordFailures, words...))
+	name := func(words ...string) (ids counted) {
+		for _, mac := range s.keys.MACs(purposePasswordFailures, words...) {
+			ids = append(ids, base64.RawURLEncoding.EncodeToString(mac))
+		}
+		return ids
 	}
 	return guesser{everywhere: name("everywhere", account, key), here: name("here", account, key, place)}
 }
@@ -64,11 +83,10 @@ func (s *store) newGuesser(account, email string, from netip.Addr) guesser {
 // many have failed here.
 func (s *store) checkPasswords(ctx context.Context, g guesser) (failed int, err error) {
 	var blocked, now int64
-	err = s.db.QueryRow(ctx, `SELECT failures, blocked_time, `+s.db.NowExpr()+` FROM password_failures WHERE id = ?`, g.here).
+	err = s.db.QueryRow(ctx, `SELECT COALESCE(SUM(failures), 0), COALESCE(MAX(blocked_time), 0), `+s.db.NowExpr()+`
+		FROM password_failures WHERE id IN (`+sqldb.Placeholders(len(g.here))+`)`, g.here.all()...).
 		Scan(&failed, &blocked, &now)
 	switch {
-	case errors.Is(err, sqldb.ErrNoRows):
-		return 0, nil
 	case err != nil:
 		return 0, storeError("read failed passwords", err)
 	case now < blocked:
@@ -101,14 +119,15 @@ func (s *store) countPassword(ctx context.Context, g guesser) error {
 		if wait == 0 {
 			return nil
 		}
-		_, err = tx.Exec(ctx, `UPDATE password_failures SET blocked_time = ? WHERE id = ?`, sqldb.Micros(now.Add(wait)), g.here)
+		_, err = tx.Exec(ctx, `UPDATE password_failures SET blocked_time = ? WHERE id = ?`, sqldb.Micros(now.Add(wait)), g.here.first())
 		return storeError("begin a cool-down", err)
 	})
 }
 
-// raisePassword adds a failure to a row, which it locks. The clock is read after
-// that.
-func raisePassword(ctx context.Context, tx *sqldb.Tx, id string) (failures int, blocked, now time.Time, err error) {
+// raisePassword adds a failure to a count, whose first row it locks. The clock is
+// read after that.
+func raisePassword(ctx context.Context, tx *sqldb.Tx, ids counted) (failures int, blocked, now time.Time, err error) {
+	id := ids.first()
 	_, err = tx.Exec(ctx, `INSERT INTO password_failures (id, failures, blocked_time, update_time) VALUES (?, 0, 0, 0)
 		ON CONFLICT (id) DO UPDATE SET failures = password_failures.failures`, id)
 	if err != nil {
@@ -117,17 +136,23 @@ func raisePassword(ctx context.Context, tx *sqldb.Tx, id string) (failures int, 
 	if now, err = tx.Now(ctx); err != nil {
 		return 0, blocked, now, err
 	}
-	var blockedMicros int64
-	err = tx.QueryRow(ctx, `UPDATE password_failures SET
+	forgotten := sqldb.Micros(now.Add(-passwordMemory))
+	_, err = tx.Exec(ctx, `UPDATE password_failures SET
 			failures = CASE WHEN update_time <= ? THEN 1 ELSE failures + 1 END, update_time = ?
-		WHERE id = ? RETURNING failures, blocked_time`,
-		sqldb.Micros(now.Add(-passwordMemory)), sqldb.Micros(now), id).Scan(&failures, &blockedMicros)
+		WHERE id = ?`, forgotten, sqldb.Micros(now), id)
+	if err != nil {
+		return 0, blocked, now, storeError("count a failed password", err)
+	}
+	var blockedMicros int64
+	err = tx.QueryRow(ctx, `SELECT SUM(failures), MAX(blocked_time) FROM password_failures
+		WHERE id IN (`+sqldb.Placeholders(len(ids))+`) AND update_time > ?`, append(ids.all(), forgotten)...).
+		Scan(&failures, &blockedMicros)
 	return failures, sqldb.FromMicros(blockedMicros), now, storeError("count a failed password", err)
 }
 
 // clearPasswords forgets what failed here after the right password. What failed
 // everywhere stays: it was somebody else.
 func (s *store) clearPasswords(ctx context.Context, g guesser) error {
-	_, err := s.db.Exec(ctx, `DELETE FROM password_failures WHERE id = ?`, g.here)
+	_, err := s.db.Exec(ctx, `DELETE FROM password_failures WHERE id IN (`+sqldb.Placeholders(len(g.here))+`)`, g.here.all()...)
 	return storeError("clear failed passwords", err)
 }

@@ -121,18 +121,27 @@ func Hash(keys *keyring.Keyring, owner Owner, code Code) []byte {
 }
 
 // Match returns the index of the stored hash that is code's, or -1. It compares
-// with every hash, so that the time does not tell which one it was.
-func Match(keys *keyring.Keyring, owner Owner, code Code, stored [][]byte) int {
+// with every hash, so that the time does not tell which one it was. An error means
+// that there is no answer: the code is none of those that can be read, and might be
+// one of those whose key is not in the keys file.
+func Match(keys *keyring.Keyring, owner Owner, code Code, stored [][]byte) (int, error) {
 	found := -1
 	if code.digits == "" {
-		return found
+		return found, nil
 	}
+	var unreadable error
 	for i, hash := range stored {
+		if err := keys.CanRead(hash); err != nil {
+			unreadable = fmt.Errorf("recovery: code %d of %d: %w", i+1, len(stored), err)
+		}
 		if keys.VerifyMAC(purpose, hash, owner.words(code)...) {
 			found = i
 		}
 	}
-	return found
+	if found < 0 {
+		return found, unreadable
+	}
+	return found, nil
 }
 
 func (o Owner) words(code Code) []string {

@@ -76,6 +76,30 @@ func TestParse_strict(t *testing.T) {
 	}
 }
 
+func match(t *testing.T, keys *keyring.Keyring, owner recovery.Owner, code recovery.Code, stored [][]byte) int {
+	t.Helper()
+	i, err := recovery.Match(keys, owner, code, stored)
+	require.NoError(t, err)
+	return i
+}
+
+// A code whose key is gone is not a wrong one: nobody can tell.
+func TestMatch_keyGone_noAnswer(t *testing.T) {
+	keys, set := newKeys(t), newSet(t)
+	stored := [][]byte{recovery.Hash(keys, owner, set[0])}
+	next := keyring.Key{Name: "k2", Secret: []byte("abcdefghijabcdefghijabcdefghijab")}
+	require.NoError(t, keys.Replace("k2", next))
+	for _, code := range set[:2] {
+		_, err := recovery.Match(keys, owner, code, stored)
+		require.ErrorIs(t, err, keyring.ErrUnknownKey)
+	}
+	// Those under keys that are there can be used all the same.
+	stored = append(stored, recovery.Hash(keys, owner, set[1]))
+	require.Equal(t, 1, match(t, keys, owner, set[1], stored))
+	_, err := recovery.Match(keys, owner, set[0], [][]byte{[]byte("damaged")})
+	require.ErrorIs(t, err, keyring.ErrMalformed)
+}
+
 func TestMatch(t *testing.T) {
 	keys, set := newKeys(t), newSet(t)
 	var stored [][]byte
@@ -83,18 +107,18 @@ func TestMatch(t *testing.T) {
 		stored = append(stored, recovery.Hash(keys, owner, code))
 	}
 	for i, code := range set {
-		require.Equal(t, i, recovery.Match(keys, owner, code, stored))
+		require.Equal(t, i, match(t, keys, owner, code, stored))
 	}
 	for _, other := range []recovery.Owner{
 		{Account: "other", Agent: "agent-1", Generation: 3},
 		{Account: "acme", Agent: "agent-2", Generation: 3},
 		{Account: "acme", Agent: "agent-1", Generation: 4},
 	} {
-		require.Equal(t, -1, recovery.Match(keys, other, set[0], stored), "%+v", other)
+		require.Equal(t, -1, match(t, keys, other, set[0], stored), "%+v", other)
 	}
-	require.Equal(t, -1, recovery.Match(keys, owner, newSet(t)[0], stored))
-	require.Equal(t, -1, recovery.Match(keys, owner, set[0], nil))
-	require.Equal(t, -1, recovery.Match(keys, owner, recovery.Code{}, [][]byte{recovery.Hash(keys, owner, recovery.Code{})}))
+	require.Equal(t, -1, match(t, keys, owner, newSet(t)[0], stored))
+	require.Equal(t, -1, match(t, keys, owner, set[0], nil))
+	require.Equal(t, -1, match(t, keys, owner, recovery.Code{}, [][]byte{recovery.Hash(keys, owner, recovery.Code{})}))
 }
 
 // Whoever reads the database holds hashes, and hashes are no codes in any form.
@@ -108,7 +132,7 @@ func TestHash_isNoCode(t *testing.T) {
 		crockford.EncodeToString(hash[:16]), crockford.EncodeToString(hash[len(hash)-16:]),
 	} {
 		if parsed, err := recovery.Parse(text); err == nil {
-			require.Equal(t, -1, recovery.Match(keys, owner, parsed, [][]byte{hash}))
+			require.Equal(t, -1, match(t, keys, owner, parsed, [][]byte{hash}))
 		}
 	}
 }
