@@ -16,6 +16,7 @@ import (
 
 	"github.com/twofold-auth/twofold/services/internal/authz"
 	"github.com/twofold-auth/twofold/services/internal/errs"
+	"github.com/twofold-auth/twofold/services/internal/tracing"
 )
 
 // chain is what every call passes, unary or streaming.
@@ -30,25 +31,27 @@ type chain struct {
 	stopping      <-chan struct{}
 }
 
-// run is the chain. The order is: request id, measuring, recovering, admission,
+// run is the chain. The order is: request id and trace, measuring, recovering, admission,
 // and then handle, which validates and calls the handler. Whatever goes wrong
 // below becomes one status here, is counted, is told to the service's observer,
 // and is logged once with its cause. request is nil for a stream.
 func (c *chain) run(ctx context.Context, method string, request any, handle func(context.Context) error) error {
 	started := c.now()
 	call := &call{method: method, request: request, requestID: requestIDOf(ctx)}
+	ctx = tracing.ContinueCall(ctx)
+	tracing.NoteRequest(ctx, call.requestID)
 	// Fails only after headers were sent, which nobody has had the chance to do.
 	_ = grpc.SetHeader(ctx, metadata.Pairs(authz.RequestIDKey, call.requestID))
 
 	refusal := c.errorOf(ctx, c.admitAndHandle(ctx, call, handle))
 	c.tell(ctx, call, refusal)
 
-	code := codes.OK
+	code, reason := codes.OK, ""
 	if refusal != nil {
-		code = refusal.Code()
+		code, reason = refusal.Code(), refusal.Reason()
 	}
 	elapsed := c.now().Sub(started)
-	c.metrics.observe(c.knownMethod(method), code, elapsed)
+	c.metrics.observe(c.knownMethod(method), code, reason, elapsed)
 	c.logOutcome(ctx, call, refusal, elapsed)
 	if refusal == nil {
 		return nil

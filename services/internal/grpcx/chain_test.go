@@ -351,10 +351,10 @@ func TestMetrics(t *testing.T) {
 	require.NoError(t, h.call(conn, "Anyone"))
 	require.Error(t, h.call(conn, "Session"))
 	require.NoError(t, h.stop())
-	expected := `# HELP twofold_grpc_calls_total Calls answered, by method and gRPC code.
+	expected := `# HELP twofold_grpc_calls_total Calls answered, by method, gRPC code and reason; a call that succeeds has none.
 # TYPE twofold_grpc_calls_total counter
-twofold_grpc_calls_total{code="OK",method="/twofold.probe.v1.ProbeService/Anyone",server="probe"} 1
-twofold_grpc_calls_total{code="Unauthenticated",method="/twofold.probe.v1.ProbeService/Session",server="probe"} 1
+twofold_grpc_calls_total{code="OK",method="/twofold.probe.v1.ProbeService/Anyone",reason="",server="probe"} 1
+twofold_grpc_calls_total{code="Unauthenticated",method="/twofold.probe.v1.ProbeService/Session",reason="CREDENTIALS_MISSING",server="probe"} 1
 `
 	require.NoError(t, testutil.GatherAndCompare(h.metrics, strings.NewReader(expected), "twofold_grpc_calls_total"))
 }

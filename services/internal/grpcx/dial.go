@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/twofold-auth/twofold/services/internal/authz"
+	"github.com/twofold-auth/twofold/services/internal/tracing"
 )
 
 const (
@@ -43,11 +44,13 @@ type DialOptions struct {
 	Dialer func(ctx context.Context, address string) (net.Conn, error)
 	// Timeout bounds unary calls whose context has no deadline; 0 stands for 10 s.
 	Timeout time.Duration
+	// Tracing records the calls; nil for not at all.
+	Tracing *tracing.Tracer
 }
 
 // Dial returns a connection to a target, such as `session:9000` or, with a Dialer,
 // `passthrough:///session`. It connects when it is first used. Calls carry the
-// request id of the call they are made for.
+// request id and the trace of the call they are made for.
 func Dial(target string, options DialOptions) (*grpc.ClientConn, error) {
 	if (options.TLS == nil) != options.Plaintext {
 		return nil, errors.New("grpcx: a connection needs either TLS or Plaintext")
@@ -72,9 +75,10 @@ func Dial(target string, options DialOptions) (*grpc.ClientConn, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true,
 		}),
-		grpc.WithUnaryInterceptor(outgoingUnary(timeout)),
-		grpc.WithStreamInterceptor(outgoingStream),
+		grpc.WithUnaryInterceptor(outgoingUnary(timeout, options.Tracing)),
+		grpc.WithStreamInterceptor(outgoingStream(options.Tracing)),
 	}
+	dialOptions = append(dialOptions, options.Tracing.DialOptions()...)
 	if options.Dialer != nil {
 		dialOptions = append(dialOptions, grpc.WithContextDialer(options.Dialer))
 	}
@@ -85,19 +89,21 @@ func Dial(target string, options DialOptions) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-func outgoingUnary(timeout time.Duration) grpc.UnaryClientInterceptor {
+func outgoingUnary(timeout time.Duration, tracer *tracing.Tracer) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 		if _, ok := ctx.Deadline(); !ok {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, timeout)
 			defer cancel()
 		}
-		return invoke(withRequestID(ctx), method, request, reply, conn, options...)
+		return invoke(tracer.OutgoingCall(withRequestID(ctx)), method, request, reply, conn, options...)
 	}
 }
 
-func outgoingStream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
-	return open(withRequestID(ctx), desc, conn, method, options...)
+func outgoingStream(tracer *tracing.Tracer) grpc.StreamClientInterceptor {
+	return func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+		return open(tracer.OutgoingCall(withRequestID(ctx)), desc, conn, method, options...)
+	}
 }
 
 // withRequestID adds the id of the call that ctx belongs to, unless whoever makes

@@ -22,8 +22,8 @@ func newMetrics(registerer prometheus.Registerer, server string) (*metrics, erro
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_grpc_calls_total", ConstLabels: labels,
-			Help: "Calls answered, by method and gRPC code.",
-		}, []string{"method", "code"}),
+			Help: "Calls answered, by method, gRPC code and reason; a call that succeeds has none.",
+		}, []string{"method", "code", "reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "twofold_grpc_call_seconds", ConstLabels: labels,
 			Help:    "Time from the arrival of a call to its answer, by method.",
@@ -42,7 +42,7 @@ func newMetrics(registerer prometheus.Registerer, server string) (*metrics, erro
 	return m, nil
 }
 
-func (m *metrics) observe(method string, code codes.Code, elapsed time.Duration) {
-	m.calls.WithLabelValues(method, code.String()).Inc()
+func (m *metrics) observe(method string, code codes.Code, reason string, elapsed time.Duration) {
+	m.calls.WithLabelValues(method, code.String(), reason).Inc()
 	m.seconds.WithLabelValues(method).Observe(elapsed.Seconds())
 }

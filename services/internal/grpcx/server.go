@@ -21,6 +21,7 @@ import (
 
 	"github.com/twofold-auth/twofold/services/internal/authz"
 	"github.com/twofold-auth/twofold/services/internal/errs"
+	"github.com/twofold-auth/twofold/services/internal/tracing"
 )
 
 const (
@@ -63,6 +64,9 @@ type ServerConfig struct {
 	// StopTimeout is how long calls may take to finish when the server stops; 0
 	// stands for 10 s.
 	StopTimeout time.Duration
+
+	// Tracing records the calls; nil for not at all.
+	Tracing *tracing.Tracer
 
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -142,7 +146,7 @@ func serverOptions(config ServerConfig, calls *chain) []grpc.ServerOption {
 	if config.TLS != nil {
 		creds = credentials.NewTLS(config.TLS)
 	}
-	return []grpc.ServerOption{
+	return append(config.Tracing.ServerOptions(calls.authorizer.Knows),
 		grpc.Creds(creds),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.UnaryInterceptor(calls.unary),
@@ -154,7 +158,7 @@ func serverOptions(config ServerConfig, calls *chain) []grpc.ServerOption {
 		}),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: maxConnectionAge, MaxConnectionAgeGrace: maxConnectionAge,
 			Time: keepaliveTime, Timeout: keepaliveTimeout,
@@ -162,11 +166,15 @@ func serverOptions(config ServerConfig, calls *chain) []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 			MinTime: keepaliveTime / 2, PermitWithoutStream: true,
 		}),
-	}
+	)
 }
 
 // Access returns who may call each method of the server.
 func (s *Server) Access() *authz.Table { return s.table }
+
+// Unready turns health to NOT_SERVING, for clients that watch it and for probes.
+// Calls are served as before.
+func (s *Server) Unready() { s.health.Shutdown() }
 
 // Serve accepts calls until ctx ends, and closes the listener. Then health turns
 // to NOT_SERVING, streams end, other calls may finish for StopTimeout, and what
@@ -189,7 +197,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 
 func (s *Server) stop() {
 	s.stopOnce.Do(func() { close(s.stopping) })
-	s.health.Shutdown()
+	s.Unready()
 	drained := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
