@@ -3,13 +3,9 @@ package auth
 import (
 	"context"
 	"errors"
-	"strings"
-	"unicode"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/twofold-auth/twofold/services/internal/errs"
 	"github.com/twofold-auth/twofold/services/internal/idempotency"
 	"github.com/twofold-auth/twofold/services/internal/sqldb"
 )
@@ -22,41 +18,20 @@ type request struct {
 
 // newRequest reads a request's request_id. scope is the account it belongs to.
 func (s *store) newRequest(scope, method, requestID string, message proto.Message) (request, error) {
-	if strings.ContainsFunc(requestID, unicode.IsControl) {
-		return request{}, errs.New(codes.InvalidArgument, errs.ReasonInvalidField, "The request_id is not usable.").
-			WithViolation("request_id", "It must be text without control characters.")
+	key, err := idempotency.NewKey(scope, method, requestID)
+	if err != nil {
+		return request{}, err
 	}
 	fingerprint, err := s.fingerprint(message)
-	return request{
-		key:         idempotency.Key{Scope: scope, RequestID: requestID, Method: method},
-		fingerprint: fingerprint,
-	}, err
+	return request{key: key, fingerprint: fingerprint}, err
 }
 
-// once makes a change in a transaction and fills in the answer, or, for a request
-// that was made before, fills in its first answer and changes nothing. The
-// transaction may be repeated, and change with it.
+// once makes a change, unless the request was made before; see idempotency.Once.
 func (s *store) once(
 	ctx context.Context, r request, answer proto.Message, change func(ctx context.Context, tx *sqldb.Tx) error,
 ) error {
-	return s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		proto.Reset(answer)
-		stored, found, err := idempotency.Begin(ctx, tx, r.key, r.fingerprint)
-		if err != nil {
-			return err
-		}
-		if found {
-			return proto.Unmarshal(stored, answer)
-		}
-		if err := change(ctx, tx); err != nil {
-			return err
-		}
-		encoded, err := proto.Marshal(answer)
-		if err != nil {
-			return err
-		}
-		return idempotency.Save(ctx, tx, r.key, encoded)
-	})
+	_, err := idempotency.Once(ctx, s.db, r.key, r.fingerprint, answer, change)
+	return err
 }
 
 var errNotAnswered = errors.New("auth: a request that was not made before")

@@ -85,17 +85,17 @@ func (s *server) UpdateMfaPolicy(
 	}
 	caller := authz.FromContext(ctx)
 	wanted.mayEnable = mayEnable(caller)
+	request, err := idempotency.NewKey(account, policyv1.PolicyService_UpdateMfaPolicy_FullMethodName, req.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
 	fingerprint, err := idempotency.OfMessage(req)
 	if err != nil {
 		return nil, err
 	}
 	result, err := s.store.update(ctx, update{
-		account: account,
-		request: idempotency.Key{
-			Scope:     account,
-			RequestID: req.GetRequestId(),
-			Method:    policyv1.PolicyService_UpdateMfaPolicy_FullMethodName,
-		},
+		account:     account,
+		request:     request,
 		fingerprint: fingerprint,
 		by:          actorOf(caller),
 		decide:      wanted.decide,

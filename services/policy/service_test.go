@@ -3,6 +3,7 @@ package policy_test
 import (
 	"context"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -209,7 +210,11 @@ func TestUpdate_refusals(t *testing.T) {
 		centuries := grace(0)
 		centuries.MfaPolicy.GracePeriod = &durationpb.Duration{Seconds: 315_576_000_000} // saturates a time.Duration
 		longID := enforced(true)
-		longID.RequestId = string(make([]byte, 65))
+		longID.RequestId = strings.Repeat("x", 65)
+		brokenID := enforced(true)
+		brokenID.RequestId = "a\nb"
+		nulID := enforced(true)
+		nulID.RequestId = "a\x00b"
 
 		for name, c := range map[string]struct {
 			token  string
@@ -242,6 +247,8 @@ func TestUpdate_refusals(t *testing.T) {
 			"stale etag":              {admin, stale, codes.Aborted, errs.ReasonEtagMismatch},
 			"stale etag, no change":   {admin, staleAndUnchanged, codes.Aborted, errs.ReasonEtagMismatch},
 			"long request id":         {admin, longID, codes.InvalidArgument, errs.ReasonInvalidField},
+			"request id of two lines": {admin, brokenID, codes.InvalidArgument, errs.ReasonInvalidField},
+			"request id with a NUL":   {admin, nulID, codes.InvalidArgument, errs.ReasonInvalidField},
 		} {
 			ctx := t.Context()
 			if c.token != "" {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	eventv1 "github.com/twofold-auth/twofold/gen/twofold/event/v1"
 	policyv1 "github.com/twofold-auth/twofold/gen/twofold/policy/v1"
 	"github.com/twofold-auth/twofold/services/internal/audit"
@@ -125,28 +123,20 @@ func (s *store) preview(ctx context.Context, account string,
 // update changes a policy. Of changes at the same time one comes first, and the
 // others are decided on what it saved.
 func (s *store) update(ctx context.Context, u update) (updated, error) {
-	var result updated
-	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		stored, found, err := idempotency.Begin(ctx, tx, u.request, u.fingerprint)
-		if err != nil {
-			return err
-		}
-		result = updated{answer: &policyv1.UpdateMfaPolicyResponse{}}
-		if found {
-			return proto.Unmarshal(stored, result.answer)
-		}
-		done, err := saveChange(ctx, tx, u)
-		if err != nil {
-			return err
-		}
-		result.transition = done.transition
-		result.answer.MfaPolicy = toProto(done.next)
-		encoded, err := proto.Marshal(result.answer)
-		if err != nil {
-			return err
-		}
-		return idempotency.Save(ctx, tx, u.request, encoded)
-	})
+	result := updated{answer: &policyv1.UpdateMfaPolicyResponse{}}
+	found, err := idempotency.Once(ctx, s.db, u.request, u.fingerprint, result.answer,
+		func(ctx context.Context, tx *sqldb.Tx) error {
+			done, err := saveChange(ctx, tx, u)
+			if err != nil {
+				return err
+			}
+			result.transition = done.transition
+			result.answer.MfaPolicy = toProto(done.next)
+			return nil
+		})
+	if found {
+		result.transition = "" // of an attempt that another request overtook
+	}
 	return result, storeError("update policy", err)
 }
 

@@ -10,18 +10,16 @@
 //
 // # Use
 //
-// Inside sqldb.DB.InTx, before anything else is locked:
+//	key, err := idempotency.NewKey(account, method, req.GetRequestId())
+//	found, err := idempotency.Once(ctx, db, key, fingerprint, answer, change)
 //
-//	stored, found, err := idempotency.Begin(ctx, tx, key, fingerprint)
-//	// err: REQUEST_ID_REUSED; found: answer with stored, change nothing
-//	// otherwise: the change itself
-//	err = idempotency.Save(ctx, tx, key, response)
-//
-// Begin claims the id. Of requests that arrive together, one gets the claim and
-// the others wait for its transaction: they find its answer after a commit, and
-// one of them the claim after a rollback. Refusals are not remembered, since a
-// transaction that ends in an error leaves nothing behind; what was refused once
-// is decided anew.
+// [Once] is [Begin], the change and [Save] in one transaction. Begin claims the id,
+// before anything else is locked. Of requests that arrive together, one gets the
+// claim and the others wait for its transaction: they find its answer after a
+// commit, and one of them the claim after a rollback. Refusals are not remembered,
+// since a transaction that ends in an error leaves nothing behind; what was refused
+// once is decided anew. When nobody knows whether a COMMIT took effect, the answer
+// says how to find out.
 //
 // # Fingerprints
 //

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/twofold-auth/twofold/services/internal/errs"
 	"github.com/twofold-auth/twofold/services/internal/sqldb"
@@ -49,6 +52,56 @@ type Key struct {
 	RequestID string
 	// Method is the full name of the RPC. One id serves one method.
 	Method string
+}
+
+// NewKey reads a request's own request_id, field request_id. A control character
+// in it is refused here, because PostgreSQL does not store all of them as text.
+func NewKey(scope, requestID, method string) (Key, error) {
+	if strings.ContainsFunc(requestID, unicode.IsControl) {
+		return Key{}, errs.New(codes.InvalidArgument, errs.ReasonInvalidField, "The request_id is not usable.").
+			WithViolation("request_id", "It must be text without control characters.")
+	}
+	return Key{Scope: scope, RequestID: requestID, Method: method}, nil
+}
+
+// Once makes a change in a transaction and fills in the answer, or, for a request
+// that was made before, fills in its first answer, reports that it found one, and
+// changes nothing. The transaction may be repeated, and change with it.
+func Once(
+	ctx context.Context, db *sqldb.DB, key Key, fingerprint Fingerprint, answer proto.Message,
+	change func(ctx context.Context, tx *sqldb.Tx) error,
+) (found bool, err error) {
+	err = db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		proto.Reset(answer)
+		stored, answered, err := Begin(ctx, tx, key, fingerprint)
+		if err != nil {
+			return err
+		}
+		if found = answered; found {
+			return proto.Unmarshal(stored, answer)
+		}
+		if err := change(ctx, tx); err != nil {
+			return err
+		}
+		encoded, err := proto.Marshal(answer)
+		if err != nil {
+			return fmt.Errorf("idempotency: encode the answer: %w", err)
+		}
+		return Save(ctx, tx, key, encoded)
+	})
+	if errors.Is(err, sqldb.ErrCommitUnknown) {
+		return found, outcomeUnknown(key).WithCause(err)
+	}
+	return found, err
+}
+
+// outcomeUnknown says what to do when nobody knows whether a change was made.
+func outcomeUnknown(key Key) *errs.Error {
+	if key.RequestID == "" {
+		return errs.Unavailable(nil).WithMessage("Whether this was done is not known. Look before you repeat it.")
+	}
+	return errs.Unavailable(nil).WithMessage(
+		"Whether this was done is not known. Repeat it with the same request_id: it is not done twice.")
 }
 
 // Begin claims the id for this transaction, or returns the answer that was given

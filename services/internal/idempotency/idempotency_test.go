@@ -11,9 +11,13 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/twofold-auth/twofold/services/internal/errs"
 	"github.com/twofold-auth/twofold/services/internal/idempotency"
 	"github.com/twofold-auth/twofold/services/internal/sqldb"
 	"github.com/twofold-auth/twofold/services/internal/testkit"
@@ -109,6 +113,75 @@ func TestBegin_emptyAnswer_isAnAnswer(t *testing.T) {
 		}
 		require.Equal(t, 1, effects(t, db, "a"))
 	})
+}
+
+func TestNewKey(t *testing.T) {
+	key, err := idempotency.NewKey("acme", "m", "7f3c Ä")
+	require.NoError(t, err)
+	require.Equal(t, idempotency.Key{Scope: "acme", RequestID: "7f3c Ä", Method: "m"}, key)
+	for _, id := range []string{"\x00", "a\nb", "a\x7f"} {
+		_, err := idempotency.NewKey("acme", "m", id)
+		require.Equal(t, errs.ReasonInvalidField, errs.ReasonOf(err), "%q", id)
+	}
+}
+
+// once adds to an effect and answers with how often that was done.
+func once(t *testing.T, db *sqldb.DB, key idempotency.Key, then func(tx *sqldb.Tx)) (answer int64, found bool, err error) {
+	t.Helper()
+	got := &wrapperspb.Int64Value{}
+	found, err = idempotency.Once(t.Context(), db, key, contentOf(t, "x"), got, func(ctx context.Context, tx *sqldb.Tx) error {
+		if _, err := tx.Exec(ctx, `INSERT INTO effects (id) VALUES (?)`, uuid.NewString()); err != nil {
+			return err
+		}
+		then(tx)
+		return tx.QueryRow(ctx, `SELECT count(*) FROM effects`).Scan(&got.Value)
+	})
+	return got.GetValue(), found, err
+}
+
+func TestOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, db *sqldb.DB) {
+		for i := range 3 {
+			answer, found, err := once(t, db, keyOf("a"), func(*sqldb.Tx) {})
+			require.NoError(t, err)
+			require.Equal(t, i > 0, found)
+			require.EqualValues(t, 1, answer)
+		}
+	})
+}
+
+// A COMMIT whose answer is lost leaves open whether the change was made; the
+// caller is told what to do about it, and need not wonder what "not reachable"
+// means for it.
+func TestOnce_commitUnknown_saysHowToRepeat(t *testing.T) {
+	url := testkit.Postgres(t)
+	db, err := sqldb.Open(t.Context(), url, "things")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	require.NoError(t, db.Migrate(t.Context(), migrations))
+	// endedBefore ends the transaction's connection before its COMMIT.
+	endedBefore := func(tx *sqldb.Tx) {
+		_, err := tx.Exec(t.Context(), `CREATE OR REPLACE FUNCTION pg_temp.die() RETURNS trigger LANGUAGE plpgsql AS
+			'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'`)
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), `CREATE CONSTRAINT TRIGGER die AFTER INSERT ON effects
+			DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.die()`)
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), `INSERT INTO effects (id) VALUES ('last')`)
+		require.NoError(t, err)
+	}
+	for id, want := range map[string]string{"": "Look before you repeat it.", "a": "with the same request_id"} {
+		_, _, err := once(t, db, keyOf(id), endedBefore)
+		require.ErrorIs(t, err, sqldb.ErrCommitUnknown)
+		refusal := errs.From(err)
+		require.Equal(t, codes.Unavailable, refusal.Code())
+		require.Equal(t, errs.ReasonDependencyUnavailable, refusal.Reason())
+		require.Contains(t, refusal.Message(), want)
+	}
+	answer, found, err := once(t, db, keyOf("a"), func(*sqldb.Tx) {})
+	require.NoError(t, err, "it was not done, so it is now")
+	require.False(t, found)
+	require.EqualValues(t, 1, answer)
 }
 
 func TestBegin_otherRequest_refused(t *testing.T) {
