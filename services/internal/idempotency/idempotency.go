@@ -54,9 +54,9 @@ type Key struct {
 	Method string
 }
 
-// NewKey reads a request's own request_id, field request_id. A control character
-// in it is refused here, because PostgreSQL does not store all of them as text.
-func NewKey(scope, requestID, method string) (Key, error) {
+// NewKey names a request, or refuses a request_id that is not text: PostgreSQL
+// stores no NUL, and no id needs a line break.
+func NewKey(scope, method, requestID string) (Key, error) {
 	if strings.ContainsFunc(requestID, unicode.IsControl) {
 		return Key{}, errs.New(codes.InvalidArgument, errs.ReasonInvalidField, "The request_id is not usable.").
 			WithViolation("request_id", "It must be text without control characters.")
