@@ -2,73 +2,134 @@ package console
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/fetch"
-	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 )
 
-// held are requests that the browser waits with until the test lets them go.
-type held struct {
-	b       *browser
-	waiting chan *fetch.EventRequestPaused
+// slowLine stands between browsers and the suite, and holds what a test wants held:
+// requests as they were sent, cookies included.
+type slowLine struct {
+	t       *testing.T
+	url     string
+	onward  http.Handler
+	waiting chan *heldCall
+
+	mu    sync.Mutex
+	holds map[string]bool
 }
 
-// hold makes the browser wait with every request to some paths, from now on.
-func (b *browser) hold(paths ...string) held {
-	b.t.Helper()
-	h := held{b: b, waiting: make(chan *fetch.EventRequestPaused, 100)}
-	require.NoError(b.t, chromedp.Listen(b.ctx, func(event any) {
-		if e, ok := event.(*fetch.EventRequestPaused); ok {
-			h.waiting <- e
-		}
-	}))
-	var patterns []*fetch.RequestPattern
-	for _, path := range paths {
-		patterns = append(patterns, &fetch.RequestPattern{URLPattern: b.baseURL + path})
+// heldCall is one request on the line.
+type heldCall struct {
+	path    string
+	pass    chan struct{} // closed: on to the suite
+	reached chan struct{} // closed by the line: the suite has answered
+	answer  chan struct{} // closed: the answer may go back
+	refusal []byte        // answers in the suite's place
+}
+
+// slow returns a line to the suite.
+func (s *suite) slow() *slowLine {
+	s.t.Helper()
+	target, err := url.Parse(s.url)
+	require.NoError(s.t, err)
+	onward := &httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host },
+		FlushInterval: -1,
+		// Browsers turn away from requests; that is what some tests are about.
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
-	_, err := chromedp.Call(b.ctx, fetch.Enable, fetch.EnableParams{Patterns: patterns})
-	require.NoError(b.t, err)
-	return h
+	l := &slowLine{t: s.t, onward: onward, waiting: make(chan *heldCall, 100), holds: map[string]bool{}}
+	server := httptest.NewServer(l)
+	s.t.Cleanup(server.CloseClientConnections)
+	l.url = server.URL
+	return l
 }
 
-// next returns the next request that waits, or its answer if that was to be held.
-func (h held) next(path string) *fetch.EventRequestPaused {
-	h.b.t.Helper()
+// hold holds requests to some paths from now on, and no others.
+func (l *slowLine) hold(paths ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.holds = map[string]bool{}
+	for _, path := range paths {
+		l.holds[path] = true
+	}
+}
+
+func (l *slowLine) isHeld(path string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.holds[path]
+}
+
+func (l *slowLine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !l.isHeld(r.URL.Path) {
+		l.onward.ServeHTTP(w, r)
+		return
+	}
+	c := &heldCall{path: r.URL.Path, pass: make(chan struct{}), reached: make(chan struct{}), answer: make(chan struct{})}
+	l.waiting <- c
+	for _, gate := range []chan struct{}{c.pass, c.answer} {
+		select {
+		case <-gate:
+		case <-r.Context().Done():
+			return
+		}
+		if gate == c.pass && c.refusal == nil {
+			kept := httptest.NewRecorder()
+			l.onward.ServeHTTP(kept, r)
+			close(c.reached)
+			defer func() {
+				for name, values := range kept.Header() {
+					w.Header()[name] = values
+				}
+				w.WriteHeader(kept.Code)
+				_, _ = w.Write(kept.Body.Bytes()) // the browser may be gone
+			}()
+		}
+	}
+	if c.refusal != nil {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write(c.refusal)
+	}
+}
+
+// next returns the next request that is held.
+func (l *slowLine) next(path string) *heldCall {
+	l.t.Helper()
 	select {
-	case e := <-h.waiting:
-		require.Equal(h.b.t, h.b.baseURL+path, e.Request.URL)
-		return e
+	case c := <-l.waiting:
+		require.Equal(l.t, path, c.path)
+		return c
 	case <-time.After(patience):
-		require.Fail(h.b.t, "the page does not ask for "+path)
+		require.Fail(l.t, "the page does not ask", path)
 		return nil
 	}
 }
 
-// release lets a request go on, and holds its answer if told to. What the page has
-// given up meanwhile is gone.
-func (h held) release(e *fetch.EventRequestPaused, holdAnswer bool) {
-	h.b.t.Helper()
-	_, err := chromedp.Call(h.b.ctx, fetch.ContinueRequest, fetch.ContinueRequestParams{RequestID: e.RequestID, InterceptResponse: &holdAnswer})
-	if err != nil {
-		require.ErrorContains(h.b.t, err, "Invalid InterceptionId")
-	}
+// reach lets the suite answer, and still holds the answer.
+func (c *heldCall) reach() {
+	close(c.pass)
+	<-c.reached
 }
 
-// answer answers a request in the API's place, with a refusal.
-func (h held) answer(e *fetch.EventRequestPaused, status int64, reason string) {
-	h.b.t.Helper()
-	body, err := json.Marshal(object{"message": reason, "details": []object{{"reason": reason, "domain": "twofold"}}})
-	require.NoError(h.b.t, err)
-	_, err = chromedp.Call(h.b.ctx, fetch.FulfillRequest, fetch.FulfillRequestParams{RequestID: e.RequestID, ResponseCode: status, Body: body})
-	require.NoError(h.b.t, err)
+// release lets a request and its answer go.
+func (c *heldCall) release() {
+	close(c.pass)
+	close(c.answer)
 }
 
-// stop lets everything go.
-func (h held) stop() {
-	h.b.t.Helper()
-	_, err := chromedp.Call(h.b.ctx, fetch.Disable, cdp.Empty{})
-	require.NoError(h.b.t, err)
+// refuse answers in the suite's place.
+func (c *heldCall) refuse(t *testing.T, reason string) {
+	t.Helper()
+	var err error
+	c.refusal, err = json.Marshal(object{"message": reason, "details": []object{{"reason": reason, "domain": "twofold"}}})
+	require.NoError(t, err)
+	c.release()
 }
