@@ -50,8 +50,9 @@ func newNetwork(p *app.Process) (*network, error) {
 func (n *network) dial(from, to string) (*grpc.ClientConn, error) {
 	listener := n.listeners[to]
 	conn, err := grpcx.Dial("passthrough:///"+to, grpcx.DialOptions{
-		TLS:    mtls.ClientConfig(n.sources[from], to),
-		Dialer: func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) },
+		TLS:     mtls.ClientConfig(n.sources[from], to),
+		Dialer:  func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) },
+		Tracing: n.process.Tracing,
 	})
 	if err != nil {
 		return nil, err

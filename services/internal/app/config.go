@@ -84,6 +84,13 @@ type Config struct {
 	LogFormat string `env:"TWOFOLD_LOG_FORMAT" envDefault:"text"`
 	// LogLevel is `debug`, `info`, `warn` or `error`.
 	LogLevel string `env:"TWOFOLD_LOG_LEVEL" envDefault:"info"`
+
+	// OTELExporterOTLPEndpoint is the base URL of the OpenTelemetry collector that traces go to;
+	// none are recorded when empty. This and the next are OpenTelemetry's own names;
+	// its SDK reads the rest of them by itself.
+	OTELExporterOTLPEndpoint string `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
+	// OTELExporterOTLPProtocol is how the collector is spoken to: `http/protobuf`.
+	OTELExporterOTLPProtocol string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" envDefault:"http/protobuf"`
 }
 
 // Secret is a value that is never printed: a token, or a URL with a password.
@@ -111,8 +118,10 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // variable's name and without its value.
 func LoadConfig(environ []string, required ...string) (*Config, error) {
 	values := map[string]string{}
+	known := slices.Collect(maps.Values(variables()))
 	for _, entry := range environ {
-		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, testPrefix) {
+		name, value, _ := strings.Cut(entry, "=")
+		if slices.Contains(known, name) || strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, testPrefix) {
 			values[name] = value
 		}
 	}
@@ -241,6 +250,8 @@ func (c *Config) problems() (problems []string) {
 		{!allOrNone(c.TLSCert, c.TLSKey, c.TLSCA), "TWOFOLD_TLS_CERT, TWOFOLD_TLS_KEY and TWOFOLD_TLS_CA are set only in part"},
 		{c.LogFormat != "text" && c.LogFormat != "json", "TWOFOLD_LOG_FORMAT is neither text nor json"},
 		{!isLevel(c.LogLevel), "TWOFOLD_LOG_LEVEL is not debug, info, warn or error"},
+		{!isPublicURL(c.OTELExporterOTLPEndpoint), "OTEL_EXPORTER_OTLP_ENDPOINT is not http(s)://host:port"},
+		{c.OTELExporterOTLPProtocol != "http/protobuf", "OTEL_EXPORTER_OTLP_PROTOCOL is not http/protobuf, the only one spoken"},
 	} {
 		if check.bad {
 			problems = append(problems, check.text)

@@ -6,12 +6,15 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/twofold-auth/twofold/services/internal/authz"
+	"github.com/twofold-auth/twofold/services/internal/tracing"
 )
 
 // NewLogger returns the logger of a process. Lines logged with the context of a
-// call carry its request id.
+// call carry its request id and trace; those with the context of work on an event
+// its id and trace.
 func NewLogger(w io.Writer, config *Config) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(config.LogLevel)); err != nil {
@@ -19,9 +22,18 @@ func NewLogger(w io.Writer, config *Config) (*slog.Logger, error) {
 	}
 	options := &slog.HandlerOptions{Level: level}
 	if config.LogFormat == "json" {
-		return slog.New(requestIDHandler{slog.NewJSONHandler(w, options)}), nil
+		return slog.New(originHandler{slog.NewJSONHandler(w, options)}), nil
 	}
-	return slog.New(requestIDHandler{slog.NewTextHandler(w, options)}), nil
+	return slog.New(originHandler{slog.NewTextHandler(w, options)}), nil
+}
+
+// NewTracer returns what records the calls of a process, or nil when the
+// configuration names no collector.
+func NewTracer(ctx context.Context, name string, config *Config, log *slog.Logger) (*tracing.Tracer, error) {
+	if config.OTELExporterOTLPEndpoint == "" {
+		return nil, nil //nolint:nilnil // a nil Tracer is one that records nothing
+	}
+	return tracing.New(ctx, tracing.Options{Endpoint: config.OTELExporterOTLPEndpoint, Service: "twofold-" + name, Log: log, Now: time.Now})
 }
 
 func isLevel(text string) bool {
@@ -32,21 +44,35 @@ func isLevel(text string) bool {
 	return false
 }
 
-// requestIDHandler adds the request id of the call a line belongs to.
-type requestIDHandler struct{ slog.Handler }
+// originHandler adds which call or event a line belongs to.
+type originHandler struct{ slog.Handler }
 
-func (h requestIDHandler) Handle(ctx context.Context, record slog.Record) error {
+func (h originHandler) Handle(ctx context.Context, record slog.Record) error {
+	origin := tracing.LogAttrs(ctx)
 	if id := authz.FromContext(ctx).RequestID; id != "" {
+		origin = append(origin, slog.String("request_id", id))
+	}
+	if len(origin) > 0 {
+		// What the line says itself stands; the same key must not be there twice.
+		said := map[string]bool{}
+		record.Attrs(func(attr slog.Attr) bool {
+			said[attr.Key] = true
+			return true
+		})
 		record = record.Clone()
-		record.AddAttrs(slog.String("request_id", id))
+		for _, attr := range origin {
+			if !said[attr.Key] {
+				record.AddAttrs(attr)
+			}
+		}
 	}
 	return h.Handler.Handle(ctx, record)
 }
 
-func (h requestIDHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return requestIDHandler{h.Handler.WithAttrs(attrs)}
+func (h originHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return originHandler{h.Handler.WithAttrs(attrs)}
 }
 
-func (h requestIDHandler) WithGroup(name string) slog.Handler {
-	return requestIDHandler{h.Handler.WithGroup(name)}
+func (h originHandler) WithGroup(name string) slog.Handler {
+	return originHandler{h.Handler.WithGroup(name)}
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/twofold-auth/twofold/services/internal/tracing"
 )
 
 // Process is what a main starts from.
@@ -19,6 +21,8 @@ type Process struct {
 	Log     *slog.Logger
 	Metrics *prometheus.Registry
 	Now     func() time.Time
+	// Tracing records calls; nil when nobody collects traces.
+	Tracing *tracing.Tracer
 }
 
 // Exit codes.
@@ -49,7 +53,13 @@ func execute(ctx context.Context, environ []string, stderr io.Writer, name strin
 		return exitBadSettings
 	}
 	log = log.With("process", name)
-	p := &Process{Config: config, Log: log, Metrics: NewRegistry(), Now: time.Now}
+	tracer, err := NewTracer(ctx, name, config, log)
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		return exitBadSettings
+	}
+	defer tracer.Stop(ctx)
+	p := &Process{Config: config, Log: log, Metrics: NewRegistry(), Now: time.Now, Tracing: tracer}
 	if err := runTask(ctx, func(ctx context.Context) error { return run(ctx, p) }); err != nil {
 		log.ErrorContext(ctx, "Stopped by a failure", "error", err)
 		return exitFailure

@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/twofold-auth/twofold/services/internal/tracing"
 )
 
 const (
@@ -43,6 +45,8 @@ type Options struct {
 	Log *slog.Logger
 	// Metrics takes the counters of the consumers. Required.
 	Metrics prometheus.Registerer
+	// Tracing records the work on events; nil for not at all.
+	Tracing *tracing.Tracer
 }
 
 // Bus publishes and consumes events over one connection. It is safe for
@@ -53,6 +57,7 @@ type Bus struct {
 	replicas int
 	log      *slog.Logger
 	metrics  *metrics
+	tracing  *tracing.Tracer
 
 	mu sync.Mutex
 	// stream is the stream as last seen, and created its creation time; nil and
@@ -71,7 +76,7 @@ func NewBus(nc *nats.Conn, o Options) (*Bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("events: %w", err)
 	}
-	return &Bus{nc: nc, js: js, replicas: max(o.Replicas, 1), log: o.Log, metrics: m}, nil
+	return &Bus{nc: nc, js: js, replicas: max(o.Replicas, 1), log: o.Log, metrics: m, tracing: o.Tracing}, nil
 }
 
 // EnsureStreams creates the two streams, or brings them to the settings they

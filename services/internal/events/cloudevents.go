@@ -22,6 +22,10 @@ const (
 	headerTime        = "ce-time"
 	headerSubject     = "ce-subject"
 	headerVersion     = "ce-aggregateversion"
+	// CloudEvents, extension Distributed Tracing: the trace in which the event came
+	// to be, which stays the same however often it is delivered.
+	headerTraceParent = "ce-traceparent"
+	headerTraceState  = "ce-tracestate"
 	headerContentType = "content-type"
 
 	specVersion = "1.0"
@@ -54,6 +58,12 @@ func encode(e Event) (*nats.Msg, error) {
 	msg.Header.Set(headerTime, e.Time.UTC().Format(time.RFC3339Nano))
 	msg.Header.Set(headerSubject, e.Subject)
 	msg.Header.Set(headerVersion, strconv.FormatInt(e.Version, 10))
+	if e.TraceParent != "" {
+		msg.Header.Set(headerTraceParent, e.TraceParent)
+	}
+	if e.TraceState != "" {
+		msg.Header.Set(headerTraceState, e.TraceState)
+	}
 	return msg, nil
 }
 
@@ -87,6 +97,9 @@ func decode(to string, header nats.Header, data []byte) (Event, error) {
 		Time:    occurred.UTC(),
 		Headers: otherHeaders(header),
 		Payload: payload,
+
+		TraceParent: cleanHeaderValue(header.Get(headerTraceParent)),
+		TraceState:  cleanHeaderValue(header.Get(headerTraceState)),
 	}
 	if e.Account == NoAccount {
 		e.Account = ""

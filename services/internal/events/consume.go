@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,6 +29,8 @@ const (
 	// Messages that wait for their next try count as pending, and must not keep
 	// the others away.
 	maxAckPending = 20_000
+
+	observeEvery = 10 * time.Second
 
 	minReconnectPause = 50 * time.Millisecond
 	maxReconnectPause = 3 * time.Second
@@ -149,6 +152,11 @@ func (b *Bus) consumeOnce(ctx context.Context, w *worker, subjects []string) (pu
 	if err != nil {
 		return false, err
 	}
+	observing, stop := context.WithCancel(ctx)
+	var observed sync.WaitGroup
+	observed.Go(func() { b.observe(observing, consumer, w.cfg.Durable) })
+	defer observed.Wait()
+	defer stop()
 	for ctx.Err() == nil {
 		if err := b.pull(ctx, consumer, w.cfg.Batch, func(batch jetstream.MessageBatch) error {
 			w.process(ctx, batch)
@@ -159,6 +167,21 @@ func (b *Bus) consumeOnce(ctx context.Context, w *worker, subjects []string) (pu
 		pulled = true
 	}
 	return pulled, ctx.Err()
+}
+
+// observe sets how far the consumer is behind, now and then: beside the pulling,
+// for a handler that hangs is what makes it fall behind.
+func (b *Bus) observe(ctx context.Context, consumer jetstream.Consumer, durable string) {
+	for ctx.Err() == nil {
+		asking, cancel := context.WithTimeout(ctx, apiTimeout)
+		// A server that does not answer is reported by the pulls.
+		if info, err := consumer.Info(asking); err == nil {
+			b.metrics.waiting.WithLabelValues(durable).Set(float64(info.NumPending))
+			b.metrics.held.WithLabelValues(durable).Set(float64(info.NumAckPending))
+		}
+		cancel()
+		wait(ctx, observeEvery)
+	}
 }
 
 // pull asks for up to size messages and has them handled.

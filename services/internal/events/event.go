@@ -34,8 +34,12 @@ type Event struct {
 	Version int64
 	// Time is when it happened, by the SQL clock of the source.
 	Time time.Time
-	// Headers are further headers, such as a trace context. Names that begin
-	// with `ce-` or `Nats-` are taken.
+	// TraceParent and TraceState name the trace of the call that caused the event,
+	// in the form of W3C Trace Context; empty when there is none. They are of no
+	// consequence: one that cannot be read is no trace.
+	TraceParent, TraceState string
+	// Headers are further headers. Names that begin with `ce-` or `Nats-` are
+	// taken.
 	Headers map[string]string
 	// Payload is the event's message, of package twofold.<service>.v<n>. Its
 	// name is the event's type.
@@ -76,6 +80,9 @@ func (e Event) Validate() error {
 	}
 	if e.Time.IsZero() {
 		return fmt.Errorf("events: %s without time", e.Type())
+	}
+	if !validHeaderValue(e.TraceParent) || !validHeaderValue(e.TraceState) {
+		return fmt.Errorf("events: trace of %s has control characters or outer blanks", e.Type())
 	}
 	for name, value := range e.Headers {
 		if !validHeaderName(name) || reservedHeader(name) || !validHeaderValue(value) {

@@ -17,6 +17,9 @@ type metrics struct {
 	handled     *prometheus.CounterVec
 	deadLetters *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec
+	redelivered *prometheus.CounterVec
+	waiting     *prometheus.GaugeVec
+	held        *prometheus.GaugeVec
 }
 
 // newMetrics registers the metrics, or joins those another bus of the process
@@ -36,6 +39,18 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help:    "Time a handler took.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}, []string{"consumer"}),
+		redelivered: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twofold_events_redelivered_total",
+			Help: "Deliveries of messages that had been delivered before.",
+		}, []string{"consumer"}),
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "twofold_events_consumer_waiting",
+			Help: "Messages in the stream that were not delivered to the consumer yet.",
+		}, []string{"consumer"}),
+		held: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "twofold_events_consumer_unacknowledged",
+			Help: "Messages delivered to some copy of the consumer and not done: in work, or waiting for their next try.",
+		}, []string{"consumer"}),
 	}
 	var err error
 	m.handled, err = register(reg, m.handled)
@@ -45,7 +60,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if m.deadLetters, err = register(reg, m.deadLetters); err != nil {
 		return nil, err
 	}
-	m.seconds, err = register(reg, m.seconds)
+	if m.seconds, err = register(reg, m.seconds); err != nil {
+		return nil, err
+	}
+	if m.redelivered, err = register(reg, m.redelivered); err != nil {
+		return nil, err
+	}
+	if m.waiting, err = register(reg, m.waiting); err != nil {
+		return nil, err
+	}
+	m.held, err = register(reg, m.held)
 	return m, err
 }
 

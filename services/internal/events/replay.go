@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/twofold-auth/twofold/services/internal/tracing"
 )
 
 const (
@@ -129,7 +131,10 @@ func (b *Bus) replayOne(ctx context.Context, msg jetstream.Msg, meta *jetstream.
 			slog.Uint64("sequence", meta.Sequence.Stream), slog.Any("error", err))
 		return nil
 	}
-	return fn(ctx, Delivery{Event: e, StreamSequence: meta.Sequence.Stream, Attempt: 1, StoreTime: meta.Timestamp.UTC()})
+	ctx, span := b.startSpan(ctx, "replay", e)
+	err = fn(ctx, Delivery{Event: e, StreamSequence: meta.Sequence.Stream, Attempt: 1, StoreTime: meta.Timestamp.UTC()})
+	tracing.End(span, err)
+	return err
 }
 
 func (b *Bus) dropReplay(ctx context.Context, consumer jetstream.Consumer) {

@@ -14,6 +14,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/twofold-auth/twofold/services/internal/tracing"
 )
 
 const (
@@ -80,10 +83,16 @@ func (w *worker) handle(ctx context.Context, msg jetstream.Msg) {
 	}
 	name := unknownEvent
 	e, err := decode(msg.Subject(), msg.Headers(), msg.Data())
+	if meta.NumDelivered > 1 {
+		w.bus.metrics.redelivered.WithLabelValues(w.cfg.Durable).Inc()
+	}
 	if err != nil {
 		err = Permanent(err)
 	} else {
 		name = e.Name()
+		var span trace.Span
+		ctx, span = w.bus.startSpan(ctx, w.cfg.Durable, e)
+		defer func() { tracing.End(span, err) }()
 		err = w.call(ctx, Delivery{
 			Event:          e,
 			StreamSequence: meta.Sequence.Stream,

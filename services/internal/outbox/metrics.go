@@ -11,6 +11,8 @@ type metrics struct {
 	oldest      prometheus.Gauge
 	published   prometheus.Counter
 	republished prometheus.Counter
+	failures    prometheus.Counter
+	stuck       prometheus.Counter
 }
 
 // newMetrics registers the metrics of one outbox, or joins those that another
@@ -30,6 +32,12 @@ func newMetrics(reg prometheus.Registerer, schema string) *metrics {
 		})),
 		republished: register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "twofold_outbox_lost_total", Help: "Events the stream had lost, to be published again.", ConstLabels: labels,
+		})),
+		failures: register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "twofold_outbox_failures_total", Help: "Times the relay was interrupted, by the database or by NATS.", ConstLabels: labels,
+		})),
+		stuck: register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "twofold_outbox_unpublishable_total", Help: "Events found that can never be published. Any increase wants a person's attention.", ConstLabels: labels,
 		})),
 	}
 }

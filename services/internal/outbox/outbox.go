@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"google.golang.org/protobuf/proto"
 
@@ -36,8 +37,16 @@ CREATE INDEX outbox_published ON outbox (stream_created, stream_seq) WHERE publi
 // takes by default. A larger one could never be published.
 const maxPayload = 512 << 10
 
-// Append adds an event to the transaction of the change it tells of. Call the
-// relay's Wake after the commit.
+// In the column of the headers, the trace of an event has the names it will have in
+// the message. Headers of events cannot have them.
+const (
+	traceParent = "ce-traceparent"
+	traceState  = "ce-tracestate"
+)
+
+// Append adds an event to the transaction of the change it tells of, with the trace
+// of the call that ctx belongs to: the event is published by another goroutine,
+// later, perhaps by another process. Call the relay's Wake after the commit.
 func Append(ctx context.Context, tx *sqldb.Tx, e events.Event) error {
 	if err := e.Validate(); err != nil {
 		return fmt.Errorf("outbox: %w", err)
@@ -49,7 +58,8 @@ func Append(ctx context.Context, tx *sqldb.Tx, e events.Event) error {
 	if len(payload) > maxPayload {
 		return fmt.Errorf("outbox: %s has %d bytes, at most %d can be published", e.Type(), len(payload), maxPayload)
 	}
-	headers, err := json.Marshal(e.Headers)
+	e.SetTrace(ctx)
+	headers, err := json.Marshal(headersOf(e))
 	if err != nil {
 		return fmt.Errorf("outbox: encode headers of %s: %w", e.Type(), err)
 	}
@@ -59,5 +69,31 @@ func Append(ctx context.Context, tx *sqldb.Tx, e events.Event) error {
 	if err != nil {
 		return fmt.Errorf("outbox: append %s: %w", e.Type(), err)
 	}
+	return nil
+}
+
+// headersOf is what the column of the headers holds.
+func headersOf(e events.Event) map[string]string {
+	headers := maps.Clone(e.Headers)
+	for name, value := range map[string]string{traceParent: e.TraceParent, traceState: e.TraceState} {
+		if value == "" {
+			continue
+		}
+		if headers == nil {
+			headers = map[string]string{}
+		}
+		headers[name] = value
+	}
+	return headers
+}
+
+// setHeaders is the inverse of headersOf.
+func setHeaders(e *events.Event, column string) error {
+	if err := json.Unmarshal([]byte(column), &e.Headers); err != nil {
+		return err
+	}
+	e.TraceParent, e.TraceState = e.Headers[traceParent], e.Headers[traceState]
+	delete(e.Headers, traceParent)
+	delete(e.Headers, traceState)
 	return nil
 }

@@ -112,6 +112,9 @@ func (r *Relay) attempt(ctx context.Context, step func(context.Context) error) {
 	stepCtx, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
 	err := step(stepCtx)
+	if err != nil && ctx.Err() == nil {
+		r.metrics.failures.Inc()
+	}
 	switch {
 	case ctx.Err() != nil:
 	case err != nil && !r.failing:
@@ -191,6 +194,7 @@ func (r *Relay) report(ctx context.Context, row row, err error) {
 		return
 	}
 	r.reported[row.id] = struct{}{}
+	r.metrics.stuck.Inc()
 	r.log.ErrorContext(ctx, "Outbox row cannot be published", slog.String("event_id", row.id), slog.Any("error", err))
 }
 

@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"time"
@@ -46,7 +45,7 @@ func pending(ctx context.Context, db *sqldb.DB, limit, offset int) ([]row, error
 		r := row{id: e.ID}
 		e.Time = sqldb.FromMicros(micros)
 		if e.Payload, r.broken = events.DecodePayload(eventType, payload); r.broken == nil {
-			r.broken = json.Unmarshal([]byte(headers), &e.Headers)
+			r.broken = setHeaders(&e, headers)
 		}
 		if r.broken == nil {
 			r.broken = e.Validate()

@@ -70,7 +70,7 @@ func NATS(url, name string, log *slog.Logger, options ...nats.Option) (*nats.Con
 
 // Bus returns the event bus on a connection, for a process.
 func Bus(nc *nats.Conn, p *app.Process) (*events.Bus, error) {
-	return events.NewBus(nc, events.Options{Replicas: p.Config.NATSReplicas, Log: p.Log, Metrics: p.Metrics})
+	return events.NewBus(nc, events.Options{Replicas: p.Config.NATSReplicas, Log: p.Log, Metrics: p.Metrics, Tracing: p.Tracing})
 }
 
 // RedisOptions reads redis://host:port/database, rediss:// likewise with TLS,
@@ -99,8 +99,8 @@ func Identity(c *app.Config) (mtls.Source, error) {
 }
 
 // Dial returns a connection to the holder of an identity.
-func Dial(source mtls.Source, addr, identity string) (*grpc.ClientConn, error) {
-	return grpcx.Dial(addr, grpcx.DialOptions{TLS: mtls.ClientConfig(source, identity)})
+func Dial(p *app.Process, source mtls.Source, addr, identity string) (*grpc.ClientConn, error) {
+	return grpcx.Dial(addr, grpcx.DialOptions{TLS: mtls.ClientConfig(source, identity), Tracing: p.Tracing})
 }
 
 // Server is what the gRPC server of a process is made of.
@@ -121,6 +121,7 @@ func Listen(ctx context.Context, p *app.Process, s Server) (app.Task, error) {
 		VerifySession: s.Verify,
 		OperatorToken: p.Config.OperatorToken.Reveal(),
 		IsUnavailable: sqldb.IsUnavailable,
+		Tracing:       p.Tracing,
 		Log:           p.Log,
 		Metrics:       p.Metrics,
 		Now:           p.Now,

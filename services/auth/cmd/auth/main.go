@@ -46,12 +46,12 @@ func run(ctx context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
-	policyConn, err := parts.Dial(source, p.Config.PolicyAddr, "policy")
+	policyConn, err := parts.Dial(p, source, p.Config.PolicyAddr, "policy")
 	if err != nil {
 		return err
 	}
 	defer policyConn.Close() //nolint:errcheck // the process ends
-	sessionConn, err := parts.Dial(source, p.Config.SessionAddr, "session")
+	sessionConn, err := parts.Dial(p, source, p.Config.SessionAddr, "session")
 	if err != nil {
 		return err
 	}

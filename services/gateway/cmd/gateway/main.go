@@ -33,7 +33,7 @@ func run(ctx context.Context, p *app.Process) error {
 		"policy": p.Config.PolicyAddr, "auth": p.Config.AuthAddr, "session": p.Config.SessionAddr, "notifier": p.Config.NotifierAddr,
 		"gateway": p.Config.GRPCAddr, // the rollout's routes call this process itself
 	} {
-		conn, err := parts.Dial(source, addr, identity)
+		conn, err := parts.Dial(p, source, addr, identity)
 		if err != nil {
 			return err
 		}

@@ -50,12 +50,12 @@ func run(ctx context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
-	authConn, err := parts.Dial(source, p.Config.AuthAddr, "auth")
+	authConn, err := parts.Dial(p, source, p.Config.AuthAddr, "auth")
 	if err != nil {
 		return err
 	}
 	defer authConn.Close() //nolint:errcheck // the process ends
-	sessionConn, err := parts.Dial(source, p.Config.SessionAddr, "session")
+	sessionConn, err := parts.Dial(p, source, p.Config.SessionAddr, "session")
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func run(ctx context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
-	conn, err := parts.Dial(source, p.Config.SessionAddr, "session")
+	conn, err := parts.Dial(p, source, p.Config.SessionAddr, "session")
 	if err != nil {
 		return err
 	}
