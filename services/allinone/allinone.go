@@ -37,7 +37,7 @@ type Suite struct {
 	Demo *Demo
 
 	process *app.Process
-	tasks   []app.Task
+	parts   app.Parts
 	ready   map[string]func(context.Context) error
 	network *network
 
@@ -126,7 +126,7 @@ func (s *Suite) openRedis() (err error) {
 			return err
 		}
 		s.onClose(s.embeddedRedis.Close)
-		s.tasks = append(s.tasks, func(ctx context.Context) error { return age(ctx, s.embeddedRedis) })
+		s.parts.Work = append(s.parts.Work, func(ctx context.Context) error { return age(ctx, s.embeddedRedis) })
 	}
 	s.redis, err = parts.RedisOptions(url)
 	return err
@@ -174,10 +174,11 @@ func (s *Suite) Close() {
 	})
 }
 
-// Run serves until ctx ends or a part fails.
-func (s *Suite) Run(ctx context.Context) error {
+// Run serves until ctx ends or a part fails, and runs more tasks beside.
+func (s *Suite) Run(ctx context.Context, beside ...app.Task) error {
 	defer s.Close()
-	return app.Run(ctx, s.tasks...)
+	s.parts.Work, s.parts.Ready = append(s.parts.Work, beside...), s.Ready
+	return s.process.Run(ctx, s.parts)
 }
 
 // Ready returns nil when every part can do its work.

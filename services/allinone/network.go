@@ -68,37 +68,46 @@ func (n *network) close() {
 	}
 }
 
-// serve returns the task that serves a service to its neighbors.
-func (n *network) serve(name string, register func(grpc.ServiceRegistrar), verify authz.SessionVerifier) (app.Task, error) {
+// serve returns the door of a service for its neighbors.
+func (n *network) serve(name string, register func(grpc.ServiceRegistrar), verify authz.SessionVerifier) (app.Door, error) {
 	server, err := grpcx.NewServer(grpcx.ServerConfig{
 		Name: name, Register: []func(grpc.ServiceRegistrar){register}, TLS: mtls.ServerConfig(n.sources[name]),
 		VerifySession: verify, OperatorToken: n.process.Config.OperatorToken.Reveal(), IsUnavailable: sqldb.IsUnavailable,
-		Log: n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
+		StopTimeout: n.process.Config.CallShutdownTimeout(),
+		Log:         n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
 	})
 	if err != nil {
-		return nil, err
+		return app.Door{}, err
 	}
-	return func(ctx context.Context) error { return server.Serve(ctx, n.listeners[name]) }, nil
+	return doorOf(server, n.listeners[name]), nil
 }
 
-// servePublic returns the task that serves all services to the machine, and
-// where. Callers there have no certificate, so methods for services stay closed.
-func (n *network) servePublic(ctx context.Context, register []func(grpc.ServiceRegistrar), verify authz.SessionVerifier) (addr string, task app.Task, err error) {
+// servePublic returns the door of all services for the machine, and where it is.
+// Callers there have no certificate, so methods for services stay closed.
+func (n *network) servePublic(ctx context.Context, register []func(grpc.ServiceRegistrar), verify authz.SessionVerifier) (addr string, door app.Door, err error) {
 	server, err := grpcx.NewServer(grpcx.ServerConfig{
 		Name: "public", Register: register, Plaintext: true, Reflection: authz.ReflectionForAnyone,
 		// Policy and auth each have one, for the gateway alone.
 		Omit:          []string{auditv1.AuditTrailService_ServiceDesc.ServiceName},
 		VerifySession: verify, OperatorToken: n.process.Config.OperatorToken.Reveal(), IsUnavailable: sqldb.IsUnavailable,
-		Log: n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
+		StopTimeout: n.process.Config.CallShutdownTimeout(),
+		Log:         n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
 	})
 	if err != nil {
-		return "", nil, err
+		return "", app.Door{}, err
 	}
 	listener, err := listenOnLoopback(ctx, n.process.Config.GRPCAddr)
 	if err != nil {
-		return "", nil, err
+		return "", app.Door{}, err
 	}
-	return listener.Addr().String(), func(ctx context.Context) error { return server.Serve(ctx, listener) }, nil
+	return listener.Addr().String(), doorOf(server, listener), nil
+}
+
+func doorOf(server *grpcx.Server, listener net.Listener) app.Door {
+	return app.Door{
+		Unready: server.Unready,
+		Serve:   func(ctx context.Context) error { return server.Serve(ctx, listener) },
+	}
 }
 
 // listenOnLoopback refuses every other address: the all-in-one speaks without TLS.

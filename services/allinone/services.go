@@ -14,6 +14,7 @@ import (
 	"github.com/twofold-auth/twofold/services/auth"
 	"github.com/twofold-auth/twofold/services/auth/password"
 	"github.com/twofold-auth/twofold/services/gateway"
+	"github.com/twofold-auth/twofold/services/internal/app"
 	"github.com/twofold-auth/twofold/services/internal/authz"
 	"github.com/twofold-auth/twofold/services/internal/pagetoken"
 	"github.com/twofold-auth/twofold/services/internal/verdict"
@@ -53,14 +54,14 @@ func (s *Suite) buildServices(ctx context.Context, rest net.Listener) error {
 	if err != nil {
 		return err
 	}
-	addr, serve, err := s.network.servePublic(ctx, []func(grpc.ServiceRegistrar){
+	addr, door, err := s.network.servePublic(ctx, []func(grpc.ServiceRegistrar){
 		policies.Register, agents.Register, sessions.Register, notices.Register, edge.Register,
 	}, verify)
 	if err != nil {
 		return err
 	}
 	s.GRPCAddr = addr
-	s.tasks = append(s.tasks, serve)
+	s.parts.Front = append(s.parts.Front, door)
 	if s.process.Config.NoDemo {
 		return nil
 	}
@@ -76,16 +77,13 @@ func (s *Suite) verifier(name string) (authz.SessionVerifier, error) {
 	return verdict.By(sessionv1.NewSessionServiceClient(conn)), nil
 }
 
-// add serves a service to its neighbors and runs what it does in the background.
-func (s *Suite) add(name string, register func(grpc.ServiceRegistrar), run func(context.Context) error, verify authz.SessionVerifier) error {
-	serve, err := s.network.serve(name, register, verify)
+// add serves a service to its neighbors.
+func (s *Suite) add(name string, register func(grpc.ServiceRegistrar), verify authz.SessionVerifier) error {
+	door, err := s.network.serve(name, register, verify)
 	if err != nil {
 		return err
 	}
-	s.tasks = append(s.tasks, serve)
-	if run != nil {
-		s.tasks = append(s.tasks, run)
-	}
+	s.parts.Doors = append(s.parts.Doors, door)
 	return nil
 }
 
@@ -101,7 +99,8 @@ func (s *Suite) buildSession(context.Context) (*session.Service, error) {
 		return nil, err
 	}
 	s.ready["session"] = svc.Ready
-	return svc, s.add("session", svc.Register, svc.Run, svc.Verifier())
+	s.parts.Work, s.parts.Outboxes = append(s.parts.Work, svc.Run), append(s.parts.Outboxes, svc.Publish)
+	return svc, s.add("session", svc.Register, svc.Verifier())
 }
 
 func (s *Suite) buildPolicy(ctx context.Context) (*policy.Service, error) {
@@ -126,7 +125,8 @@ func (s *Suite) buildPolicy(ctx context.Context) (*policy.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return svc, s.add("policy", svc.Register, svc.Run, verify)
+	s.parts.Work, s.parts.Outboxes = append(s.parts.Work, svc.Run), append(s.parts.Outboxes, svc.Publish)
+	return svc, s.add("policy", svc.Register, verify)
 }
 
 func (s *Suite) buildAuth(ctx context.Context) (*auth.Service, error) {
@@ -154,7 +154,8 @@ func (s *Suite) buildAuth(ctx context.Context) (*auth.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return svc, s.add("auth", svc.Register, svc.Run, verify)
+	s.parts.Work, s.parts.Outboxes = append(s.parts.Work, svc.Run), append(s.parts.Outboxes, svc.Publish)
+	return svc, s.add("auth", svc.Register, verify)
 }
 
 func (s *Suite) buildNotifier(ctx context.Context) (*notifier.Service, error) {
@@ -185,7 +186,8 @@ func (s *Suite) buildNotifier(ctx context.Context) (*notifier.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return svc, s.add("notifier", svc.Register, svc.Run, verify)
+	s.parts.Work = append(s.parts.Work, svc.Run)
+	return svc, s.add("notifier", svc.Register, verify)
 }
 
 func (s *Suite) buildGateway(rest net.Listener) (*gateway.Service, error) {
@@ -199,7 +201,7 @@ func (s *Suite) buildGateway(rest net.Listener) (*gateway.Service, error) {
 	}
 	verify := verdict.By(sessionv1.NewSessionServiceClient(conns["session"]))
 	cfg := gateway.DefaultConfig()
-	cfg.TrustedProxies = s.process.Config.TrustedProxies
+	cfg.TrustedProxies, cfg.StopTimeout = s.process.Config.TrustedProxies, s.process.Config.CallShutdownTimeout()
 	svc, err := gateway.New(cfg, gateway.Deps{
 		Policy: conns["policy"], Auth: conns["auth"], Session: conns["session"], Notifier: conns["notifier"], Self: conns["gateway"],
 		VerifySession: verify, Ready: s.ready, Pages: s.pages(), Now: s.process.Now, Log: s.process.Log.With("service", "gateway"),
@@ -207,6 +209,9 @@ func (s *Suite) buildGateway(rest net.Listener) (*gateway.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.tasks = append(s.tasks, func(ctx context.Context) error { return svc.Serve(ctx, rest) })
-	return svc, s.add("gateway", svc.Register, nil, verify)
+	s.parts.Front = append(s.parts.Front, app.Door{
+		Unready: svc.Unready,
+		Serve:   func(ctx context.Context) error { return svc.Serve(ctx, rest) },
+	})
+	return svc, s.add("gateway", svc.Register, verify)
 }

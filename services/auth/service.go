@@ -104,16 +104,18 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	s.refusals.Register(r)
 }
 
-// Run does the work behind the calls until ctx ends: it publishes events,
-// removes what has expired, and looks at requests for new passwords.
+// Run does the work behind the calls until ctx ends: it removes what has expired,
+// and looks at requests for new passwords.
 func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.relay.Run(ctx) })
 	g.Go(func() error { return idempotency.Clean(ctx, s.store.db, s.log) })
 	g.Go(func() error { return s.removeExpired(ctx) })
 	g.Go(func() error { return s.answerResets(ctx) })
 	return g.Wait()
 }
+
+// Publish publishes events until ctx ends, and then what is left of them.
+func (s *Service) Publish(ctx context.Context) error { return s.relay.Run(ctx) }
 
 // Ready reports whether the service can do its work now.
 func (s *Service) Ready(ctx context.Context) error {

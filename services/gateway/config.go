@@ -17,11 +17,13 @@ type Config struct {
 	WatchInterval time.Duration
 	// WatchLimit is how long one watching call lasts; then its caller calls again.
 	WatchLimit time.Duration
+	// StopTimeout is how long calls may take to finish when the gateway stops.
+	StopTimeout time.Duration
 }
 
 // DefaultConfig trusts no proxy.
 func DefaultConfig() Config {
-	return Config{CallTimeout: 10 * time.Second, WatchInterval: time.Second, WatchLimit: 15 * time.Minute}
+	return Config{CallTimeout: 10 * time.Second, WatchInterval: time.Second, WatchLimit: 15 * time.Minute, StopTimeout: 10 * time.Second}
 }
 
 // Validate reports everything that is wrong at once.
@@ -35,6 +37,9 @@ func (c Config) Validate() error {
 	}
 	if c.WatchLimit <= 0 {
 		problems = append(problems, errors.New("gateway: WatchLimit must be positive"))
+	}
+	if c.StopTimeout <= 0 {
+		problems = append(problems, errors.New("gateway: StopTimeout must be positive"))
 	}
 	return errors.Join(problems...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -48,6 +49,7 @@ type Service struct {
 	audit   *audit.Server
 	cookies cookies
 	ready   map[string]func(context.Context) error
+	unready atomic.Bool
 	handler http.Handler
 	log     *slog.Logger
 }

@@ -24,12 +24,15 @@ const (
 	writeTimeout = importTimeout + time.Minute
 	idleTimeout  = 2 * time.Minute
 	maxHeader    = 32 << 10
-	stopTimeout  = 10 * time.Second
 	readyTimeout = 2 * time.Second
 )
 
-// Serve serves REST on a listener until ctx ends, and closes it. Calls under way
-// may then finish for ten seconds.
+// Unready makes /readyz say that callers should go elsewhere. Calls are served as
+// before.
+func (s *Service) Unready() { s.unready.Store(true) }
+
+// Serve serves REST on a listener until ctx ends, and closes it. Watching calls end
+// then, and others may finish for Config.StopTimeout.
 func (s *Service) Serve(ctx context.Context, listener net.Listener) error {
 	calls, endCalls := context.WithCancel(context.WithoutCancel(ctx))
 	defer endCalls()
@@ -41,7 +44,7 @@ func (s *Service) Serve(ctx context.Context, listener net.Listener) error {
 		return fmt.Errorf("gateway: serve %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 	}
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopTimeout)
 	defer cancel()
 	s.rollout.EndWatches()
 	if err := server.Shutdown(stopCtx); err != nil {
@@ -131,6 +134,10 @@ func (s *Service) check(ctx context.Context) map[string]error {
 // serveReady answers 200 when every part can do its work, and otherwise 503 with
 // the parts that cannot. Why they cannot is in the log.
 func (s *Service) serveReady(w http.ResponseWriter, r *http.Request) {
+	if s.unready.Load() {
+		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"process": "stopping"})
+		return
+	}
 	httpStatus := http.StatusOK
 	parts := make(map[string]string, len(s.ready))
 	for name, err := range s.check(r.Context()) {

@@ -39,6 +39,10 @@ func TestHealth(t *testing.T) {
 	s = newSuite(t)
 	require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/readyz", "").StatusCode)
 	require.NoError(t, s.gateway.Ready(t.Context()))
+
+	s.gateway.Unready()
+	require.Equal(t, http.StatusServiceUnavailable, s.do(http.MethodGet, "/readyz", "").StatusCode)
+	require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/healthz", "").StatusCode, "it lives, and serves")
 }
 
 func TestPages_doNotHideTheAPI(t *testing.T) {
@@ -89,7 +93,7 @@ func TestStop_letsCallsFinish(t *testing.T) {
 func TestConfig_namesEveryMistake(t *testing.T) {
 	require.NoError(t, gateway.DefaultConfig().Validate())
 	_, err := gateway.New(gateway.Config{WatchLimit: -time.Second}, gateway.Deps{})
-	for _, field := range []string{"CallTimeout", "WatchInterval", "WatchLimit"} {
+	for _, field := range []string{"CallTimeout", "WatchInterval", "WatchLimit", "StopTimeout"} {
 		require.ErrorContains(t, err, field)
 	}
 }

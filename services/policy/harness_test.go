@@ -92,7 +92,7 @@ type process struct {
 	listener *bufconn.Listener
 	service  *policy.Service
 	metrics  *prometheus.Registry
-	// background runs Service.Run; a copy that was killed right after a commit
+	// background runs Service.Run and Publish; a copy that was killed right after a commit
 	// is one that never did.
 	background func()
 	stop       func()
@@ -124,11 +124,13 @@ func (s *suite) start() *process {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	var running sync.WaitGroup
 	p.background = func() {
-		running.Go(func() {
-			if err := service.Run(ctx); err != nil {
-				s.t.Errorf("run: %v", err)
-			}
-		})
+		for _, work := range []func(context.Context) error{service.Run, service.Publish} {
+			running.Go(func() {
+				if err := work(ctx); err != nil {
+					s.t.Errorf("run: %v", err)
+				}
+			})
+		}
 	}
 	p.stop = func() {
 		cancel()

@@ -132,15 +132,17 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	s.refusals.Register(r)
 }
 
-// Run does the background work until ctx ends: it publishes events, tells a
-// session store that began anew, and forgets old request ids.
+// Run does the background work until ctx ends: it tells a session store that began
+// anew, and forgets old request ids.
 func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.relay.Run(ctx) })
 	group.Go(func() error { return s.reconciler.run(ctx) })
 	group.Go(func() error { return idempotency.Clean(ctx, s.db, s.log) })
 	return group.Wait()
 }
+
+// Publish publishes events until ctx ends, and then what is left of them.
+func (s *Service) Publish(ctx context.Context) error { return s.relay.Run(ctx) }
 
 // Ready says whether the service can do its work. Events and sessions may lag
 // behind, so only the database is asked.

@@ -212,7 +212,7 @@ func TestSweep_continued(t *testing.T) {
 		require.Zero(t, first.sweptSoFar(account), "some seconds after the deadline")
 		c.Advance(4 * time.Second)
 
-		// As a SIGKILL would: between any two commands, without a last word.
+		// In the middle of it, between any two commands.
 		ctx, cancel := context.WithCancel(t.Context())
 		var ended atomic.Int64
 		first.svc.sweeper.swept = func(n int64) {
@@ -224,11 +224,20 @@ func TestSweep_continued(t *testing.T) {
 		first.stop()
 		require.Less(t, int(ended.Load()), count)
 
+		// A copy that ends gives its lease back, so that another goes on at once; one
+		// that is killed right then cannot.
+		due, err := first.svc.store.dueBy(t.Context(), c.Now(), 10)
+		require.NoError(t, err)
+		require.Len(t, due, 1)
+		claimed, err := first.svc.store.claim(t.Context(), due[0], c.Now(), c.Now(), "killed")
+		require.NoError(t, err)
+		require.True(t, claimed, "the first copy still holds its lease")
+
 		second := newIdleRig(t, p, c, cfg)
 		second.start()
 		second.waitReady()
 		require.NoError(t, second.svc.sweeper.round(t.Context()))
-		require.Less(t, int(second.sweptSoFar(account)), count, "the lease of the first copy holds")
+		require.Less(t, int(second.sweptSoFar(account)), count, "the lease of the killed copy holds")
 		c.Advance(16 * time.Second)
 		require.Eventually(t, func() bool {
 			require.NoError(t, second.svc.sweeper.round(t.Context()))

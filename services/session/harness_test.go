@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -182,9 +183,11 @@ func (r *rig) conn(identity string) *grpc.ClientConn {
 // start runs the background loops; stop ends them.
 func (r *rig) start() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- r.svc.Run(ctx) }()
-	r.stop = sync.OnceFunc(func() { cancel(); require.NoError(r.t, <-done) })
+	group, ctx := errgroup.WithContext(ctx)
+	for _, work := range []func(context.Context) error{r.svc.Run, r.svc.Publish} {
+		group.Go(func() error { return work(ctx) })
+	}
+	r.stop = sync.OnceFunc(func() { cancel(); require.NoError(r.t, group.Wait()) })
 	r.t.Cleanup(r.stop)
 }
 

@@ -19,6 +19,8 @@ const (
 	// relayBatch is how many entries of a bucket's outbox are read at once.
 	relayBatch = 64
 	relayEvery = time.Second
+	// flushTimeout bounds what is published when the process ends.
+	flushTimeout = 5 * time.Second
 )
 
 // relay publishes what the scripts left in the outboxes. Any copy may publish any
@@ -38,6 +40,8 @@ func (r *relay) notice(int) {
 	}
 }
 
+// run publishes until ctx ends, and then what is left. What cannot be published
+// stays in the store, for another copy or the next start.
 func (r *relay) run(ctx context.Context) error {
 	tick := time.NewTicker(relayEvery)
 	defer tick.Stop()
@@ -47,10 +51,19 @@ func (r *relay) run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			r.finish(context.WithoutCancel(ctx))
 			return nil
 		case <-tick.C:
 		case <-r.wake:
 		}
+	}
+}
+
+func (r *relay) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if err := r.sweep(ctx); err != nil {
+		r.log.WarnContext(ctx, "Revocations are left in the outbox and wait for the next start", slog.Any("error", err))
 	}
 }
 

@@ -145,3 +145,12 @@ func (s *store) progress(ctx context.Context, e scheduled, ended int64, done boo
 	})
 	return n == 1, err
 }
+
+// release gives a claimed entry back, to be claimed at once.
+func (s *store) release(ctx context.Context, e scheduled, owner string) error {
+	_, err := s.run(ctx, s.scripts.progress, call{
+		keys: []string{dueKey, scheduleKey(e.subject)},
+		args: []any{e.subject, e.version, owner, e.cursor, 0, 0, flagText(false), s.cfg.fenceAge().Milliseconds()},
+	})
+	return err
+}

@@ -123,19 +123,22 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 }
 
 // Run does the work in the background until ctx ends: consume events, look after
-// the store, publish and sweep revocations, write when sessions were last used.
+// the store, sweep revocations, write when sessions were last used.
 func (s *Service) Run(ctx context.Context) error {
 	if err := s.checkEviction(ctx); err != nil {
 		s.log.ErrorContext(ctx, "The session store must not evict", slog.Any("error", err))
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, loop := range []func(context.Context) error{
-		s.events.run, s.keeper.run, s.relay.run, s.sweeper.run, s.touches.run,
+		s.events.run, s.keeper.run, s.sweeper.run, s.touches.run,
 	} {
 		group.Go(func() error { return loop(ctx) })
 	}
 	return group.Wait()
 }
+
+// Publish publishes revocations until ctx ends, and then what is left of them.
+func (s *Service) Publish(ctx context.Context) error { return s.relay.run(ctx) }
 
 // Verifier returns the verdict on the tokens of people who call this process
 // itself.

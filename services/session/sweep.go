@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"sync/atomic"
@@ -25,6 +26,8 @@ const (
 	// sweepStride is how many buckets are swept at a time: while Redis works on one,
 	// the next batch of another is decided.
 	sweepStride = 4
+	// giveBackTimeout bounds giving a claim back when the process ends.
+	giveBackTimeout = 2 * time.Second
 )
 
 // sweeper ends the sessions that are over: to say so to clients, and to free
@@ -93,11 +96,21 @@ func (w *sweeper) round(ctx context.Context) error {
 		if !claimed {
 			continue
 		}
-		if err := w.sweep(ctx, e); err != nil {
+		if err := w.sweep(ctx, &e); err != nil {
+			if ctx.Err() != nil {
+				// Another copy, or this one after its restart, goes on at once.
+				err = errors.Join(err, w.giveBack(context.WithoutCancel(ctx), e))
+			}
 			return err
 		}
 	}
 	return nil
+}
+
+func (w *sweeper) giveBack(ctx context.Context, e scheduled) error {
+	ctx, cancel := context.WithTimeout(ctx, giveBackTimeout)
+	defer cancel()
+	return w.store.release(ctx, e, w.owner)
 }
 
 // held reports whether the clock jumped not long ago: forward would end sessions
@@ -116,16 +129,16 @@ func (w *sweeper) held(ctx context.Context, now time.Time) bool {
 }
 
 // sweep works on a claimed entry until it is done or lost.
-func (w *sweeper) sweep(ctx context.Context, e scheduled) error {
+func (w *sweeper) sweep(ctx context.Context, e *scheduled) error {
 	if agent, ok := e.agentOf(); ok {
-		return w.sweepAgent(ctx, e, agent)
+		return w.sweepAgent(ctx, *e, agent)
 	}
 	for ; e.cursor < buckets; e.cursor += sweepStride {
 		var unconfirmed atomic.Bool
 		group, ctx := errgroup.WithContext(ctx)
 		for bucket := e.cursor; bucket < min(e.cursor+sweepStride, buckets); bucket++ {
 			group.Go(func() error {
-				confirmed, err := w.sweepBucket(ctx, e, bucket)
+				confirmed, err := w.sweepBucket(ctx, *e, bucket)
 				if !confirmed {
 					unconfirmed.Store(true)
 				}
@@ -136,7 +149,7 @@ func (w *sweeper) sweep(ctx context.Context, e scheduled) error {
 			return err
 		}
 	}
-	_, err := w.store.progress(ctx, e, 0, true, w.now(), w.owner)
+	_, err := w.store.progress(ctx, *e, 0, true, w.now(), w.owner)
 	return err
 }
 

@@ -28,6 +28,8 @@ func TestLoadConfig_defaults(t *testing.T) {
 	require.Zero(t, c.MinGracePeriod)
 	require.Equal(t, 1, c.NATSReplicas)
 	require.False(t, c.NoDemo)
+	require.Zero(t, c.ShutdownDelay)
+	require.Equal(t, 25*time.Second, c.ShutdownTimeout)
 }
 
 func TestLoadConfig_values(t *testing.T) {
@@ -49,7 +51,7 @@ func TestLoadConfig_reportsEverythingAtOnceAndNoValues(t *testing.T) {
 		"TWOFOLD_DATABSE_URL=postgres://hunter2", "TWOFOLD_DATABASE_URL=mysql://root:hunter2@h", "TWOFOLD_REDIS_URL=hunter2",
 		"TWOFOLD_OPERATOR_TOKEN=hunter2", "TWOFOLD_MIN_GRACE_PERIOD=hunter2", "TWOFOLD_NO_DEMO=hunter2", "TWOFOLD_TRUSTED_PROXIES=hunter2",
 		"TWOFOLD_TLS_CERT=x", "TWOFOLD_HTTP_ADDR=8080", "TWOFOLD_PUBLIC_URL=twofold.example", "TWOFOLD_MAIL_FROM=nobody", "TWOFOLD_LOG_LEVEL=loud",
-		"TWOFOLD_NATS_REPLICAS=9", "TWOFOLD_SMTP_URL=mail.example:25",
+		"TWOFOLD_NATS_REPLICAS=9", "TWOFOLD_SHUTDOWN_DELAY=-5s", "TWOFOLD_SHUTDOWN_TIMEOUT=25m", "TWOFOLD_SMTP_URL=mail.example:25",
 	}, "TWOFOLD_KEYS_FILE", "TWOFOLD_DATABASE_URL")
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "hunter2")
@@ -58,6 +60,7 @@ func TestLoadConfig_reportsEverythingAtOnceAndNoValues(t *testing.T) {
 		"TWOFOLD_MIN_GRACE_PERIOD is not a valid duration", "TWOFOLD_NO_DEMO is not a valid truth value", "TWOFOLD_TRUSTED_PROXIES is not a valid list",
 		"TWOFOLD_TLS_CA are set only in part", "TWOFOLD_HTTP_ADDR is not", "TWOFOLD_PUBLIC_URL is not", "TWOFOLD_MAIL_FROM is not", "TWOFOLD_LOG_LEVEL is not",
 		"TWOFOLD_NATS_REPLICAS is not", "TWOFOLD_SMTP_URL is neither", "TWOFOLD_KEYS_FILE is not set",
+		"TWOFOLD_SHUTDOWN_DELAY is not", "TWOFOLD_SHUTDOWN_TIMEOUT is not",
 	} {
 		require.Contains(t, err.Error(), want)
 	}
@@ -109,49 +112,6 @@ func TestLogger_addsTheRequestID(t *testing.T) {
 
 var errTask = errors.New("disk on fire")
 
-func TestRun(t *testing.T) {
-	untilEnd := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-
-	t.Run("the first failure ends the others", func(t *testing.T) {
-		require.ErrorIs(t, Run(t.Context(), untilEnd, func(context.Context) error { return errTask }, untilEnd), errTask)
-	})
-	t.Run("a panic is a failure", func(t *testing.T) {
-		err := Run(t.Context(), untilEnd, func(context.Context) error { panic("kaboom") })
-		require.ErrorContains(t, err, "kaboom")
-		require.ErrorContains(t, err, "app_test.go")
-	})
-	t.Run("the end of the context is no failure", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		started := make(chan struct{})
-		go func() { <-started; cancel() }()
-		require.NoError(t, Run(ctx, untilEnd, func(ctx context.Context) error { close(started); <-ctx.Done(); return nil }))
-	})
-	t.Run("a task that is done does not end the others", func(t *testing.T) {
-		done, other := make(chan struct{}), false
-		require.NoError(t, Run(t.Context(), func(context.Context) error { close(done); return nil }, func(ctx context.Context) error {
-			<-done
-			other = ctx.Err() == nil
-			return nil
-		}))
-		require.True(t, other)
-	})
-	t.Run("a failure while stopping is told", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		require.ErrorIs(t, Run(ctx, func(ctx context.Context) error { <-ctx.Done(); return errTask }), errTask)
-	})
-	t.Run("a task that does not stop is left behind", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		release := make(chan struct{})
-		defer close(release)
-		err := runWithin(ctx, time.Millisecond, []Task{untilEnd, func(context.Context) error { <-release; return nil }})
-		require.ErrorContains(t, err, "task 1 did not stop")
-		require.NotContains(t, err.Error(), "task 0")
-	})
-	t.Run("nothing to run", func(t *testing.T) { require.NoError(t, Run(t.Context())) })
-}
-
 func TestMetricsHandler(t *testing.T) {
 	var notReady error
 	var out bytes.Buffer
@@ -185,16 +145,16 @@ func TestMetricsHandler(t *testing.T) {
 
 func TestServeMetrics_stopsWithItsContext(t *testing.T) {
 	ready := func(context.Context) error { return nil }
-	require.NoError(t, ServeMetrics("", NewRegistry(), ready, slog.New(slog.DiscardHandler))(t.Context()))
+	require.NoError(t, serveMetrics("", NewRegistry(), ready, slog.New(slog.DiscardHandler))(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- ServeMetrics("127.0.0.1:0", NewRegistry(), ready, slog.New(slog.DiscardHandler))(ctx) }()
+	go func() { ended <- serveMetrics("127.0.0.1:0", NewRegistry(), ready, slog.New(slog.DiscardHandler))(ctx) }()
 	cancel()
 	err := <-ended
 	if err != nil { // canceled before it listened
 		require.ErrorIs(t, err, context.Canceled)
 	}
-	require.Error(t, ServeMetrics("256.0.0.1:0", NewRegistry(), ready, slog.New(slog.DiscardHandler))(t.Context()))
+	require.Error(t, serveMetrics("256.0.0.1:0", NewRegistry(), ready, slog.New(slog.DiscardHandler))(t.Context()))
 }
 
 func TestExecute_exitCodes(t *testing.T) {

@@ -16,6 +16,10 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
+// maxShutdown keeps a slip, such as 25m for 25s, from making a process that never
+// goes away.
+const maxShutdown = 10 * time.Minute
+
 const (
 	prefix = "TWOFOLD_"
 	// testPrefix is left to the tests, which start processes with their own
@@ -80,6 +84,12 @@ type Config struct {
 	// TLSCA is the file with the authorities whose certificates are accepted.
 	TLSCA string `env:"TWOFOLD_TLS_CA"`
 
+	// ShutdownDelay is for how long a process that is told to stop says that it is
+	// not ready before it refuses calls.
+	ShutdownDelay time.Duration `env:"TWOFOLD_SHUTDOWN_DELAY" envDefault:"0s"`
+	// ShutdownTimeout bounds the stop after that.
+	ShutdownTimeout time.Duration `env:"TWOFOLD_SHUTDOWN_TIMEOUT" envDefault:"25s"`
+
 	// LogFormat is `text` or `json`.
 	LogFormat string `env:"TWOFOLD_LOG_FORMAT" envDefault:"text"`
 	// LogLevel is `debug`, `info`, `warn` or `error`.
@@ -92,6 +102,11 @@ type Config struct {
 	// OTELExporterOTLPProtocol is how the collector is spoken to: `http/protobuf`.
 	OTELExporterOTLPProtocol string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" envDefault:"http/protobuf"`
 }
+
+// CallShutdownTimeout is the part of ShutdownTimeout that calls under way have to
+// finish. The doors of REST and of gRPC stop one after the other, and what works in
+// the background needs the rest.
+func (c *Config) CallShutdownTimeout() time.Duration { return c.ShutdownTimeout * 2 / 5 }
 
 // Secret is a value that is never printed: a token, or a URL with a password.
 type Secret string
@@ -248,6 +263,8 @@ func (c *Config) problems() (problems []string) {
 		{c.OperatorToken != "" && len(c.OperatorToken) < minOperatorToken, "TWOFOLD_OPERATOR_TOKEN is shorter than 16 characters"},
 		{strings.ContainsAny(string(c.OperatorToken), " ,\t\r\n"), "TWOFOLD_OPERATOR_TOKEN contains a space or comma"},
 		{!allOrNone(c.TLSCert, c.TLSKey, c.TLSCA), "TWOFOLD_TLS_CERT, TWOFOLD_TLS_KEY and TWOFOLD_TLS_CA are set only in part"},
+		{c.ShutdownDelay < 0 || c.ShutdownDelay > maxShutdown, "TWOFOLD_SHUTDOWN_DELAY is not between 0s and 10m"},
+		{c.ShutdownTimeout < time.Second || c.ShutdownTimeout > maxShutdown, "TWOFOLD_SHUTDOWN_TIMEOUT is not between 1s and 10m"},
 		{c.LogFormat != "text" && c.LogFormat != "json", "TWOFOLD_LOG_FORMAT is neither text nor json"},
 		{!isLevel(c.LogLevel), "TWOFOLD_LOG_LEVEL is not debug, info, warn or error"},
 		{!isPublicURL(c.OTELExporterOTLPEndpoint), "OTEL_EXPORTER_OTLP_ENDPOINT is not http(s)://host:port"},

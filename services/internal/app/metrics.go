@@ -24,11 +24,11 @@ func NewRegistry() *prometheus.Registry {
 	return registry
 }
 
-// ServeMetrics returns the task that serves /metrics, /healthz and /readyz at
+// serveMetrics returns the task that serves /metrics, /healthz and /readyz at
 // addr; with no addr it does nothing. The listener is for the platform's own
 // network: it asks for no credentials. ready says why the process cannot work
 // now, which is logged; the answer holds only the fact.
-func ServeMetrics(addr string, registry prometheus.Gatherer, ready func(context.Context) error, log *slog.Logger) Task {
+func serveMetrics(addr string, registry prometheus.Gatherer, ready func(context.Context) error, log *slog.Logger) Task {
 	return func(ctx context.Context) error {
 		if addr == "" {
 			return nil
@@ -37,7 +37,7 @@ func ServeMetrics(addr string, registry prometheus.Gatherer, ready func(context.
 		if err != nil {
 			return fmt.Errorf("app: metrics: %w", err)
 		}
-		return serveMetrics(ctx, listener, metricsHandler(registry, ready, log))
+		return serveUntil(ctx, listener, metricsHandler(registry, ready, log))
 	}
 }
 
@@ -60,7 +60,7 @@ func metricsHandler(registry prometheus.Gatherer, ready func(context.Context) er
 	return mux
 }
 
-func serveMetrics(ctx context.Context, listener net.Listener, handler http.Handler) error {
+func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

@@ -158,10 +158,7 @@ func (b *Bus) consumeOnce(ctx context.Context, w *worker, subjects []string) (pu
 	defer observed.Wait()
 	defer stop()
 	for ctx.Err() == nil {
-		if err := b.pull(ctx, consumer, w.cfg.Batch, func(batch jetstream.MessageBatch) error {
-			w.process(ctx, batch)
-			return nil
-		}); err != nil {
+		if err := b.take(ctx, consumer, w.cfg.Batch, func(messages <-chan jetstream.Msg) { w.process(ctx, messages) }); err != nil {
 			return pulled, err
 		}
 		pulled = true

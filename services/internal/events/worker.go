@@ -38,13 +38,13 @@ type worker struct {
 	log *slog.Logger
 }
 
-// process handles a batch to its end, with a sign of life for everything held.
-func (w *worker) process(ctx context.Context, batch jetstream.MessageBatch) {
+// process handles messages to their end, with a sign of life for everything held.
+func (w *worker) process(ctx context.Context, messages <-chan jetstream.Msg) {
 	held := &heldMessages{messages: make(map[jetstream.Msg]struct{})}
 	stopSigns := w.giveSigns(held)
 	defer stopSigns()
 
-	// As large as the batch: taking messages over must not wait for a handler,
+	// As large as a batch: taking messages over must not wait for a handler,
 	// or they would get no signs of life.
 	queue := make(chan jetstream.Msg, w.cfg.Batch)
 	var handlers sync.WaitGroup
@@ -56,7 +56,7 @@ func (w *worker) process(ctx context.Context, batch jetstream.MessageBatch) {
 			}
 		})
 	}
-	for msg := range batch.Messages() {
+	for msg := range messages {
 		held.add(msg)
 		queue <- msg
 	}

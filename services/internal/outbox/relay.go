@@ -24,6 +24,9 @@ const (
 
 	publishTimeout = 3 * time.Second
 	passTimeout    = 30 * time.Second
+	// flushTimeout bounds what is published when the process ends.
+	flushTimeout = 5 * time.Second
+	flushPause   = 100 * time.Millisecond
 
 	// A reconciliation walks back from the newest published row until it has
 	// found this many in a row where they belong: many where the server may just
@@ -74,8 +77,9 @@ func (r *Relay) Wake() {
 	}
 }
 
-// Run publishes until ctx ends and then returns nil. No state of the database or
-// of NATS makes it give up.
+// Run publishes until ctx ends, and then what is left. It returns nil: no state of
+// the database or of NATS makes it give up before, and what it cannot publish at the
+// end waits in the database for the next start.
 func (r *Relay) Run(ctx context.Context) error {
 	reconnects, stop := r.bus.Reconnects()
 	defer stop()
@@ -90,6 +94,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			r.flush(context.WithoutCancel(ctx))
 			return nil
 		case <-reconnects:
 			r.distrust = true
@@ -104,6 +109,25 @@ func (r *Relay) Run(ctx context.Context) error {
 		case <-cleanUp.C:
 			r.attempt(ctx, r.cleanUp)
 		}
+	}
+}
+
+// flush publishes what is left, unless NATS is away.
+func (r *Relay) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	for {
+		err := r.publishAll(ctx)
+		if err == nil {
+			return
+		}
+		pause := time.NewTimer(flushPause)
+		defer pause.Stop()
+		if !r.bus.Connected() || ctx.Err() != nil {
+			r.log.WarnContext(ctx, "Events are left in the outbox and wait for the next start", slog.Any("error", err))
+			return
+		}
+		<-pause.C
 	}
 }
 

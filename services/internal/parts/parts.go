@@ -111,9 +111,8 @@ type Server struct {
 	Verify   authz.SessionVerifier
 }
 
-// Listen opens the address a process serves gRPC at, and returns the task that
-// serves it.
-func Listen(ctx context.Context, p *app.Process, s Server) (app.Task, error) {
+// Listen opens the address a process serves gRPC at.
+func Listen(ctx context.Context, p *app.Process, s Server) (app.Door, error) {
 	server, err := grpcx.NewServer(grpcx.ServerConfig{
 		Name:          s.Name,
 		Register:      s.Register,
@@ -127,12 +126,15 @@ func Listen(ctx context.Context, p *app.Process, s Server) (app.Task, error) {
 		Now:           p.Now,
 	})
 	if err != nil {
-		return nil, err
+		return app.Door{}, err
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.Config.GRPCAddr)
 	if err != nil {
-		return nil, fmt.Errorf("parts: listen: %w", err)
+		return app.Door{}, fmt.Errorf("parts: listen: %w", err)
 	}
 	p.Log.InfoContext(ctx, "Serving gRPC", "addr", listener.Addr().String())
-	return func(ctx context.Context) error { return server.Serve(ctx, listener) }, nil
+	return app.Door{
+		Unready: server.Unready,
+		Serve:   func(ctx context.Context) error { return server.Serve(ctx, listener) },
+	}, nil
 }

@@ -22,7 +22,7 @@ func run(ctx context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
-	return app.Run(ctx, suite.Run, func(ctx context.Context) error {
+	return suite.Run(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 		defer cancel()
 		if err := suite.AwaitReady(ctx); err != nil {

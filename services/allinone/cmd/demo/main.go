@@ -58,7 +58,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(app.Run(ctx, suite.Run, func(ctx context.Context) error {
+	return suite.Run(ctx, func(ctx context.Context) error {
 		defer cancel() // the suite has served its purpose
 		if err := suite.AwaitReady(ctx); err != nil {
 			return err
@@ -72,5 +72,5 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		}
 		_, _ = fmt.Fprintf(out, "\nThe whole story, as promised (%s).\n", time.Since(began).Round(time.Second))
 		return nil
-	}))
+	})
 }

@@ -45,7 +45,7 @@ func run(ctx context.Context, p *app.Process) error {
 		ready[identity] = func(ctx context.Context) error { return answers(ctx, conn) }
 	}
 	cfg := gateway.DefaultConfig()
-	cfg.TrustedProxies = p.Config.TrustedProxies
+	cfg.TrustedProxies, cfg.StopTimeout = p.Config.TrustedProxies, p.Config.CallShutdownTimeout()
 	verify := verdict.By(sessionv1.NewSessionServiceClient(conns["session"]))
 	service, err := gateway.New(cfg, gateway.Deps{ //nolint:contextcheck // it starts nothing
 		Policy: conns["policy"], Auth: conns["auth"], Session: conns["session"], Notifier: conns["notifier"], Self: conns["gateway"],
@@ -54,7 +54,7 @@ func run(ctx context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
-	serve, err := parts.Listen(ctx, p, parts.Server{
+	door, err := parts.Listen(ctx, p, parts.Server{
 		Name: "gateway", Register: []func(grpc.ServiceRegistrar){service.Register}, Source: source, Verify: verify,
 	})
 	if err != nil {
@@ -65,11 +65,13 @@ func run(ctx context.Context, p *app.Process) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	p.Log.InfoContext(ctx, "Serving REST", "addr", listener.Addr().String())
-	return app.Run(ctx,
-		serve,
-		func(ctx context.Context) error { return service.Serve(ctx, listener) },
-		app.ServeMetrics(p.Config.MetricsAddr, p.Metrics, service.Ready, p.Log),
-	)
+	return p.Run(ctx, app.Parts{
+		Front: []app.Door{{
+			Unready: service.Unready,
+			Serve:   func(ctx context.Context) error { return service.Serve(ctx, listener) },
+		}},
+		Doors: []app.Door{door}, Ready: service.Ready,
+	})
 }
 
 // answers says whether a neighbor serves.

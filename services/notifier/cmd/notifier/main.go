@@ -75,14 +75,14 @@ func run(ctx context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
-	serve, err := parts.Listen(ctx, p, parts.Server{
+	door, err := parts.Listen(ctx, p, parts.Server{
 		Name: "notifier", Register: []func(grpc.ServiceRegistrar){service.Register},
 		Source: source, Verify: verdict.By(sessions),
 	})
 	if err != nil {
 		return err
 	}
-	return app.Run(ctx, serve, service.Run,
-		app.ServeMetrics(p.Config.MetricsAddr, p.Metrics, service.Ready, p.Log),
-	)
+	return p.Run(ctx, app.Parts{
+		Doors: []app.Door{door}, Work: []app.Task{service.Run}, Ready: service.Ready,
+	})
 }
