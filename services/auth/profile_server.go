@@ -155,8 +155,10 @@ func (s *profileServer) VerifyFactor(
 		return nil, err
 	}
 	session, err := s.verifyFactor(ctx, authz.FromContext(ctx).Person, given)
+	err = unavailableUnless(ctx, err)
+	s.metrics.answered(given, err)
 	if err != nil {
-		return nil, unavailableUnless(ctx, err)
+		return nil, err
 	}
 	return &authv1.VerifyFactorResponse{Session: session}, nil
 }

@@ -66,6 +66,7 @@ type Service struct {
 	log       *slog.Logger
 	now       func() time.Time
 	refusals  *audit.Refusals
+	metrics   *metrics
 }
 
 // New builds the service. It opens nothing and starts nothing.
@@ -80,6 +81,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	m, err := newMetrics(deps.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	return &Service{
 		cfg:       cfg,
 		store:     &store{db: deps.DB, keys: deps.Keys},
@@ -91,6 +96,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		log:       deps.Log,
 		now:       deps.Now,
 		refusals:  refusals,
+		metrics:   m,
 	}, nil
 }
 

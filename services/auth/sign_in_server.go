@@ -36,7 +36,9 @@ type signInServer struct {
 func (s *signInServer) SignIn(ctx context.Context, req *authv1.SignInRequest) (*authv1.SignInResponse, error) {
 	guesser := s.store.newGuesser(req.GetAccount(), req.GetEmail(), authz.FromContext(ctx).ClientAddress)
 	resp, err := s.signIn(ctx, req, guesser)
-	return resp, unavailableUnless(ctx, err)
+	err = unavailableUnless(ctx, err)
+	s.metrics.signedIn(enforcement.Password, resp, err)
+	return resp, err
 }
 
 // signIn decides, and decides again from the start when it learns that agent or
@@ -264,8 +266,10 @@ func (s *signInServer) VerifySignIn(
 		return nil, err
 	}
 	session, err := s.verifySignIn(ctx, id, given)
+	err = unavailableUnless(ctx, err)
+	s.metrics.answered(given, err)
 	if err != nil {
-		return nil, unavailableUnless(ctx, err)
+		return nil, err
 	}
 	return &authv1.VerifySignInResponse{Session: session}, nil
 }

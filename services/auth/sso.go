@@ -24,8 +24,10 @@ func (s *signInServer) SignInWithSSO(
 	ctx context.Context, req *authv1.SignInWithSSORequest,
 ) (*authv1.SignInWithSSOResponse, error) {
 	resp, err := s.signInWithSSO(ctx, req)
+	err = unavailableUnless(ctx, err)
+	s.metrics.signedIn(enforcement.SSO, resp, err)
 	if err != nil {
-		return nil, unavailableUnless(ctx, err)
+		return nil, err
 	}
 	switch next := resp.GetOutcome().(type) {
 	case *authv1.SignInResponse_Session:

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
@@ -94,15 +96,17 @@ func BenchmarkSweep(b *testing.B) {
 	_, err = s.store.apply(b.Context(), e)
 	require.NoError(b, err)
 	c.Advance(2 * time.Hour)
-	var swept atomic.Int64
+	m, err := newMetrics(prometheus.NewRegistry())
+	require.NoError(b, err)
 	w := &sweeper{
 		store: s.store, now: c.Now, owner: "bench", steady: func() time.Duration { return 0 },
-		caughtUp: func(context.Context) (bool, error) { return true, nil }, swept: func(n int64) { swept.Add(n) },
+		caughtUp: func(context.Context) (bool, error) { return true, nil },
+		swept:    func(n int64) { m.swept.Add(float64(n)) }, metrics: m,
 	}
 	b.ResetTimer()
 	require.NoError(b, w.round(b.Context()))
 	b.StopTimer()
-	require.EqualValues(b, b.N, swept.Load())
+	require.EqualValues(b, b.N, testutil.ToFloat64(m.swept))
 	b.ReportMetric(memory, "B/session")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sessions/s")
 }

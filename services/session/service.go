@@ -107,7 +107,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 			p, err := deps.Bus.ConsumerPosition(ctx, durable)
 			return err == nil && p.CaughtUp(), err
 		},
-		swept: func(n int64) { m.swept.Add(float64(n)) },
+		swept:   func(n int64) { m.swept.Add(float64(n)) },
+		metrics: m,
 	}
 	return s, nil
 }

@@ -40,6 +40,7 @@ type sweeper struct {
 	// caughtUp reports whether every event in the stream has been applied.
 	caughtUp func(context.Context) (bool, error)
 	swept    func(n int64)
+	metrics  *metrics
 
 	// steady is a clock that nobody sets.
 	steady     func() time.Duration
@@ -53,6 +54,7 @@ func (w *sweeper) run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if err := w.round(ctx); err != nil && ctx.Err() == nil {
+			w.metrics.sweepFailures.Inc()
 			w.log.WarnContext(ctx, "Sweep interrupted, trying again", slog.Any("error", err))
 		}
 		select {
@@ -70,9 +72,10 @@ func (w *sweeper) round(ctx context.Context) error {
 		return nil
 	}
 	due, err := w.store.dueBy(ctx, now, claimLimit)
-	if err != nil || len(due) == 0 {
+	if err != nil {
 		return err
 	}
+	w.metrics.sawDue(due, now)
 	late := now.Add(-w.store.cfg.SweepDelay)
 	caughtUp := false
 	for _, e := range due {
