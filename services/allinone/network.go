@@ -74,7 +74,7 @@ func (n *network) serve(name string, register func(grpc.ServiceRegistrar), verif
 		Name: name, Register: []func(grpc.ServiceRegistrar){register}, TLS: mtls.ServerConfig(n.sources[name]),
 		VerifySession: verify, OperatorToken: n.process.Config.OperatorToken.Reveal(), IsUnavailable: sqldb.IsUnavailable,
 		StopTimeout: n.process.Config.CallShutdownTimeout(),
-		Log:         n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
+		Tracing:     n.process.Tracing, Log: n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
 	})
 	if err != nil {
 		return app.Door{}, err
@@ -91,7 +91,7 @@ func (n *network) servePublic(ctx context.Context, register []func(grpc.ServiceR
 		Omit:          []string{auditv1.AuditTrailService_ServiceDesc.ServiceName},
 		VerifySession: verify, OperatorToken: n.process.Config.OperatorToken.Reveal(), IsUnavailable: sqldb.IsUnavailable,
 		StopTimeout: n.process.Config.CallShutdownTimeout(),
-		Log:         n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
+		Tracing:     n.process.Tracing, Log: n.process.Log, Metrics: n.process.Metrics, Now: n.process.Now,
 	})
 	if err != nil {
 		return "", app.Door{}, err

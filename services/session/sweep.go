@@ -99,6 +99,7 @@ func (w *sweeper) round(ctx context.Context) error {
 		if !claimed {
 			continue
 		}
+		began := w.steady()
 		if err := w.sweep(ctx, &e); err != nil {
 			if ctx.Err() != nil {
 				// Another copy, or this one after its restart, goes on at once.
@@ -106,6 +107,7 @@ func (w *sweeper) round(ctx context.Context) error {
 			}
 			return err
 		}
+		w.metrics.sweepSeconds.Observe((w.steady() - began).Seconds())
 	}
 	return nil
 }
