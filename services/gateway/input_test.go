@@ -107,6 +107,8 @@ func TestQuery_thatTheMethodHasNoRoomFor_isRefused(t *testing.T) {
 		"twice, by both names":    {"GET /v1/accounts/acme/agents?pageSize=1&page_size=2", "INVALID_FIELD"},
 		"no number":               {"GET /v1/accounts/acme/agents?pageSize=hunter2", "INVALID_FIELD"},
 		"empty":                   {"GET /v1/accounts/acme/agents?pageSize=", "INVALID_FIELD"},
+		"no UTF-8":                {"GET /v1/accounts/acme/agents?query=%ffhunter2", "INVALID_FIELD"},
+		"a path of no UTF-8":      {"GET /v1/accounts/hunter2%ff/agents", "INVALID_FIELD"},
 		"a broken escape":         {"GET /v1/accounts/acme/agents?query=%zzhunter2", "INVALID_FIELD"},
 		"a semicolon":             {"GET /v1/accounts/acme/agents?pageSize=1;query=hunter2", "INVALID_FIELD"},
 		"on POST":                 {"POST /v1/signIn:verify?totpCode=hunter2", "UNKNOWN_FIELD"},

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
@@ -208,6 +209,9 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *errs.Error) {
 
 // check returns what is wrong with a request's query and body.
 func (t *route) check(query string, body []byte, path map[string]string) *errs.Error {
+	if refusal := checkPath(path); refusal != nil {
+		return refusal
+	}
 	if refusal := t.checkQuery(query, path); refusal != nil {
 		return refusal
 	}
@@ -249,6 +253,17 @@ func (t *route) checkNames(body protoreflect.Message, path map[string]string) *e
 	return nil
 }
 
+// checkPath refuses names that no message can carry: protobuf's text is UTF-8.
+func checkPath(path map[string]string) *errs.Error {
+	for _, name := range slices.Sorted(maps.Keys(path)) {
+		if !utf8.ValidString(path[name]) {
+			return errs.New(codes.InvalidArgument, errs.ReasonInvalidField, "The path of the URL is not UTF-8.").
+				WithViolation(name, "It must be UTF-8.")
+		}
+	}
+	return nil
+}
+
 // checkQuery refuses query parameters that the request does not have, or that its
 // path or body says, and those that cannot be read.
 func (t *route) checkQuery(query string, path map[string]string) *errs.Error {
@@ -268,6 +283,10 @@ func (t *route) checkQuery(query string, path map[string]string) *errs.Error {
 				WithViolation(name, "It is there twice.")
 		}
 		seen[name] = true
+		if !utf8.ValidString(values[key][0]) {
+			return errs.New(codes.InvalidArgument, errs.ReasonInvalidField, "A query parameter is not UTF-8.").
+				WithViolation(name, "It must be UTF-8.")
+		}
 		parser := &runtime.DefaultQueryParser{}
 		if err := parser.Parse(t.input.New().Interface(), url.Values{key: values[key]}, utilities.NewDoubleArray(nil)); err != nil {
 			return errs.New(codes.InvalidArgument, errs.ReasonInvalidField, "A query parameter has a value of the wrong type.").

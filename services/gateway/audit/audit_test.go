@@ -212,7 +212,8 @@ func TestListAuditEvents_filters(t *testing.T) {
 	for _, bad := range []string{
 		"actor", "actor=", "actor=a OR action=b", "actor=a AND actor=b", "nobody=a", "actor>=a", "result=MAYBE", "result=RESULT_UNSPECIFIED",
 		"result=OK AND result=OK", "eventTime=2026-01-01T00:00:00Z", "eventTime>=yesterday", "eventTime<2026-01-01", "AND", "actor=a AND",
-		"actor=" + strings.Repeat("a", 201), "actor=a and action=b", "eventTime>=2026-01-01T00:00:00Z AND eventTime>=2026-01-01T00:00:00Z",
+		"actor=" + strings.Repeat("a", 201), "actor=a and action=b", "actor=a\x00b", "subject=\x7f", "action=\x1b",
+		"eventTime>=2026-01-01T00:00:00Z AND eventTime>=2026-01-01T00:00:00Z",
 	} {
 		require.Equal(t, errs.ReasonInvalidFilter, errs.ReasonOf(list(bad)), bad)
 	}

@@ -17,7 +17,7 @@ const maxValue = 200
 
 var (
 	filterAnd  = regexp.MustCompile(`[ \t]+AND[ \t]+`)
-	filterTerm = regexp.MustCompile(`^([a-zA-Z]+)[ \t]*(>=|<|=)[ \t]*([^\s<>=]+)$`)
+	filterTerm = regexp.MustCompile(`^([a-zA-Z]+)[ \t]*(>=|<|=)[ \t]*([^\s<>=[:cntrl:]]+)$`)
 
 	errFilter = errs.New(codes.InvalidArgument, errs.ReasonInvalidFilter,
 		"A filter is made of terms joined by AND, each field at most once: actor= a resource name, a service or OPERATOR; "+
