@@ -94,11 +94,18 @@ func (s *Suite) open(ctx context.Context) (err error) {
 }
 
 func (s *Suite) openKeys() (err error) {
-	if file := s.process.Config.KeysFile; file != "" {
+	file := s.process.Config.KeysFile
+	if file != "" {
 		s.keys, err = keyring.Load(file)
+	} else {
+		file = filepath.Join(s.process.Config.DataDir, "keys.json")
+		s.keys, err = keyring.LoadOrGenerate(file)
+	}
+	if err != nil {
 		return err
 	}
-	s.keys, err = keyring.LoadOrGenerate(filepath.Join(s.process.Config.DataDir, "keys.json"))
+	follow, err := parts.FollowKeys(s.process, s.keys, file)
+	s.parts.Work = append(s.parts.Work, follow)
 	return err
 }
 

@@ -46,8 +46,9 @@ func FollowKeys(p *app.Process, keys *keyring.Keyring, path string) (app.Task, e
 	}
 	f.show()
 	f.log.Info("Keys loaded", slog.String("primary", keys.Primary()), slog.Int("keys", len(keys.Names())))
+	// From now on, so that no signal ends a process that is still starting.
+	hangups, stop := app.Hangups()
 	return func(ctx context.Context) error {
-		hangups, stop := app.Hangups()
 		defer stop()
 		return keys.Follow(ctx, keyring.Watch{
 			Path: path, Every: keysInterval, Now: hangups, Changed: f.changed, Failed: f.failed,

@@ -12,7 +12,6 @@ import (
 	"github.com/twofold-auth/twofold/services/auth"
 	"github.com/twofold-auth/twofold/services/auth/password"
 	"github.com/twofold-auth/twofold/services/internal/app"
-	"github.com/twofold-auth/twofold/services/internal/keyring"
 	"github.com/twofold-auth/twofold/services/internal/parts"
 	"github.com/twofold-auth/twofold/services/internal/verdict"
 )
@@ -28,7 +27,7 @@ func run(ctx context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
-	keys, err := keyring.Load(p.Config.KeysFile)
+	keys, followKeys, err := parts.Keys(p)
 	if err != nil {
 		return err
 	}
@@ -75,6 +74,6 @@ func run(ctx context.Context, p *app.Process) error {
 		return err
 	}
 	return p.Run(ctx, app.Parts{
-		Doors: []app.Door{door}, Work: []app.Task{service.Run}, Outboxes: []app.Task{service.Publish}, Ready: service.Ready,
+		Doors: []app.Door{door}, Work: []app.Task{service.Run, followKeys}, Outboxes: []app.Task{service.Publish}, Ready: service.Ready,
 	})
 }

@@ -11,7 +11,6 @@ import (
 	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
 	"github.com/twofold-auth/twofold/services/internal/app"
-	"github.com/twofold-auth/twofold/services/internal/keyring"
 	"github.com/twofold-auth/twofold/services/internal/pagetoken"
 	"github.com/twofold-auth/twofold/services/internal/parts"
 	"github.com/twofold-auth/twofold/services/internal/verdict"
@@ -32,7 +31,7 @@ func run(ctx context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
-	keys, err := keyring.Load(p.Config.KeysFile)
+	keys, followKeys, err := parts.Keys(p)
 	if err != nil {
 		return err
 	}
@@ -83,6 +82,6 @@ func run(ctx context.Context, p *app.Process) error {
 		return err
 	}
 	return p.Run(ctx, app.Parts{
-		Doors: []app.Door{door}, Work: []app.Task{service.Run}, Ready: service.Ready,
+		Doors: []app.Door{door}, Work: []app.Task{service.Run, followKeys}, Ready: service.Ready,
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/twofold-auth/twofold/services/internal/app"
-	"github.com/twofold-auth/twofold/services/internal/keyring"
 	"github.com/twofold-auth/twofold/services/internal/pagetoken"
 	"github.com/twofold-auth/twofold/services/internal/parts"
 	"github.com/twofold-auth/twofold/services/session"
@@ -28,7 +27,7 @@ func run(ctx context.Context, p *app.Process) error {
 	if err != nil {
 		return err
 	}
-	keys, err := keyring.Load(p.Config.KeysFile)
+	keys, followKeys, err := parts.Keys(p)
 	if err != nil {
 		return err
 	}
@@ -64,6 +63,6 @@ func run(ctx context.Context, p *app.Process) error {
 		return err
 	}
 	return p.Run(ctx, app.Parts{
-		Doors: []app.Door{door}, Work: []app.Task{service.Run}, Outboxes: []app.Task{service.Publish}, Ready: service.Ready,
+		Doors: []app.Door{door}, Work: []app.Task{service.Run, followKeys}, Outboxes: []app.Task{service.Publish}, Ready: service.Ready,
 	})
 }
