@@ -12,18 +12,21 @@ import (
 var errLeaseLost = errors.New("notifier: the lease on the notice was lost")
 
 // attempt sends one mail that is stored as SENDING, and stores what became of it.
+// The lease is kept until that is stored: whoever got it before would take the mail
+// for one that may not have arrived, and send it again.
 func (c *courier) attempt(ctx context.Context, batch claim, n notice, send func(context.Context) smtppool.Outcome) error {
 	sending, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	leasing, release := context.WithCancel(context.WithoutCancel(ctx))
 	renewing := make(chan struct{})
 	go func() {
 		defer close(renewing)
-		c.keepLease(sending, batch.owner, n.id, cancel)
+		c.keepLease(leasing, batch.owner, n.id, cancel)
 	}()
+	defer func() { release(); <-renewing }()
 	began := c.now()
 	out := send(sending)
 	lost := errors.Is(context.Cause(sending), errLeaseLost)
-	cancel(nil)
-	<-renewing
 	c.metrics.seconds.Observe(c.now().Sub(began).Seconds())
 	c.metrics.outcome(out.Result.String())
 	return c.settle(ctx, batch.owner, n, c.judge(ctx, batch, n, out, lost))
@@ -79,7 +82,7 @@ func (c *courier) keepLease(ctx context.Context, owner, id string, lost context.
 			return
 		case err == nil && held:
 			renewed = c.now()
-		case err == nil, c.now().Sub(renewed) > c.lease/2:
+		case err == nil, c.now().Sub(renewed) > c.lease*3/4: // several tries failed
 			lost(errLeaseLost)
 			return
 		}

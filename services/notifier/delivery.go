@@ -18,9 +18,10 @@ const (
 	// to auth are few, and few enough that a worker whose connection hangs holds up
 	// little.
 	maxClaim = 20
-	// settleTimeout bounds storing what became of a mail, which is done even when
-	// the process is ending.
+	// settleTimeout bounds one try to store what became of a mail, the last of which
+	// is made when the process is ending; settlePause is between the tries.
 	settleTimeout = 5 * time.Second
+	settlePause   = 200 * time.Millisecond
 	// waitPause is how long a notice rests whose turn depends on a mail that is
 	// being sent.
 	waitPause = 500 * time.Millisecond
@@ -254,18 +255,30 @@ func (c *courier) giveBack(ctx context.Context, owner string, notices []notice, 
 	return c.store.release(ctx, owner, notices, pause)
 }
 
-// settle stores what became of a notice, even when the process is ending.
+// settle stores what became of a notice, even when the process is ending. What is
+// not stored never happened, and a mail that is out would be sent once more: a
+// database that is away or overloaded is asked until it answers.
 func (c *courier) settle(ctx context.Context, owner string, n notice, o settlement) error {
+	for {
+		held, err := c.settleOnce(ctx, owner, n, o)
+		switch {
+		case err == nil && held:
+			c.metrics.count(n.kind, o.state, 1)
+			return nil
+		case err == nil:
+			c.log.WarnContext(ctx, "Notice was lost to another copy", slog.String("notice", n.id), slog.String("state", string(o.state)))
+			return nil
+		case ctx.Err() != nil:
+			return err
+		}
+		c.log.WarnContext(ctx, "What became of a notice could not be stored, trying again",
+			slog.String("notice", n.id), slog.String("state", string(o.state)), slog.Any("error", err))
+		waitFor(ctx, nil, settlePause)
+	}
+}
+
+func (c *courier) settleOnce(ctx context.Context, owner string, n notice, o settlement) (held bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	held, err := c.store.settle(ctx, owner, n.id, o)
-	switch {
-	case err != nil:
-		return err
-	case !held:
-		c.log.WarnContext(ctx, "Notice was lost to another copy", slog.String("notice", n.id), slog.String("state", string(o.state)))
-	default:
-		c.metrics.count(n.kind, o.state, 1)
-	}
-	return nil
+	return c.store.settle(ctx, owner, n.id, o)
 }

@@ -69,7 +69,9 @@ func (f *fanner) next(ctx context.Context) (worked bool, err error) {
 		if ctx.Err() != nil {
 			pause = 0
 		}
-		return true, errors.Join(err, f.store.releaseFanOut(context.WithoutCancel(ctx), task, pause))
+		giving, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+		defer cancel()
+		return true, errors.Join(err, f.store.releaseFanOut(giving, task, pause))
 	}
 	return true, nil
 }

@@ -1,9 +1,13 @@
 package notifier
 
 import (
+	"bufio"
+	"io"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/twofold-auth/twofold/services/internal/sqldb"
@@ -108,4 +112,38 @@ func TestConfig_saysEverythingThatIsWrong(t *testing.T) {
 	for _, want := range []string{"public URL", "workers", "lease", "pause", "retention"} {
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// That a mail is out is not forgotten while the database is away or overloaded: it
+// would be sent once more.
+func TestCourier_storesTheOutcomeOnceItCan(t *testing.T) {
+	onBothStores(t, func(t *testing.T, s *store) {
+		ctx := t.Context()
+		_, err := s.queue(ctx, notice{account: "acme", kind: mail.KindMFAReset, eventID: "e1", agent: someone, email: "a@acme.example"})
+		require.NoError(t, err)
+		batch, err := s.claim(ctx, "owner", time.Minute)
+		require.NoError(t, err)
+		held, err := s.start(ctx, batch.owner, batch.notices[0], time.Minute)
+		require.NoError(t, err)
+		require.True(t, held)
+
+		m, err := newMetrics(prometheus.NewRegistry())
+		require.NoError(t, err)
+		read, log := io.Pipe()
+		c := &courier{store: s, metrics: m, log: slog.New(slog.NewTextHandler(log, nil))}
+		_, err = s.db.Exec(ctx, `ALTER TABLE notices RENAME TO elsewhere`)
+		require.NoError(t, err)
+		settled := make(chan error, 1)
+		go func() { settled <- c.settle(ctx, batch.owner, batch.notices[0], settlement{state: stateSent, told: true}) }()
+		line, err := bufio.NewReader(read).ReadString('\n')
+		require.NoError(t, err)
+		require.Contains(t, line, "trying again")
+		go func() { _, _ = io.Copy(io.Discard, read) }()
+		_, err = s.db.Exec(ctx, `ALTER TABLE elsewhere RENAME TO notices`)
+		require.NoError(t, err)
+		require.NoError(t, <-settled)
+		_, waiting, err := s.nextDue(ctx)
+		require.NoError(t, err)
+		require.False(t, waiting, "it is sent")
+	})
 }
