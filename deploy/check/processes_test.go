@@ -164,7 +164,7 @@ func TestDockerfile(t *testing.T) {
 	text, err := os.ReadFile(dockerfile)
 	require.NoError(t, err)
 	require.Equal(t, []string{"GOWORK=off", "GOTOOLCHAIN=local", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0"}, environmentOf(string(text)))
-	require.Len(t, commands(string(text), "/x", "policy"), 3)
+	require.Len(t, commands(string(text), "/x", "policy"), 4)
 	require.Contains(t, strings.Join(commands(string(text), "/x", "policy"), "\n"), `-o /x/policy "./$SERVICE/cmd/$SERVICE"`)
 	// What is copied from the repository is there, and let into the build.
 	ignore, err := os.ReadFile(dockerfile + ".dockerignore")
@@ -196,6 +196,7 @@ func TestProcesses_needWhatThePageSays(t *testing.T) {
 	programs := build(t)
 	text, err := os.ReadFile("../../docs/deploy.md")
 	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(programs, "reencrypt"), "goes with auth")
 	documented := map[string][]string{}
 	var columns []string
 	for line := range strings.SplitSeq(string(text), "\n") {
