@@ -205,6 +205,7 @@ func (s *Suite) buildGateway(rest net.Listener) (*gateway.Service, error) {
 	svc, err := gateway.New(cfg, gateway.Deps{
 		Policy: conns["policy"], Auth: conns["auth"], Session: conns["session"], Notifier: conns["notifier"], Self: conns["gateway"],
 		VerifySession: verify, Ready: s.ready, Pages: s.pages(), Now: s.process.Now, Log: s.process.Log.With("service", "gateway"),
+		Metrics: s.process.Metrics, Tracing: s.process.Tracing,
 	})
 	if err != nil {
 		return nil, err

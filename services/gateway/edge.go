@@ -51,6 +51,8 @@ func (s *Service) api(next http.Handler) http.Handler {
 			requestID: uuid.Must(uuid.NewV7()).String(),
 			userAgent: printable(r.UserAgent(), maxUserAgent),
 		}
+		visitOf(r.Context()).requestID = e.requestID
+		ctx := authz.NewContext(r.Context(), &authz.Caller{RequestID: e.requestID}) // for the log
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Twofold-Request-Id", e.requestID)
@@ -58,7 +60,6 @@ func (s *Service) api(next http.Handler) http.Handler {
 			s.refuse(w, r, errCrossing.WithCause(err))
 			return
 		}
-		ctx := r.Context()
 		r = r.Clone(ctx)
 		for _, name := range noOneElses {
 			r.Header.Del(name)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	auditv1 "github.com/twofold-auth/twofold/gen/twofold/audit/v1"
@@ -21,6 +22,7 @@ import (
 	"github.com/twofold-auth/twofold/services/gateway/audit"
 	"github.com/twofold-auth/twofold/services/gateway/rollout"
 	"github.com/twofold-auth/twofold/services/internal/authz"
+	"github.com/twofold-auth/twofold/services/internal/tracing"
 )
 
 // Deps is what the process gives the gateway: a connection to each service and
@@ -38,6 +40,10 @@ type Deps struct {
 	Pages map[string]http.Handler
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Metrics takes the counters of requests.
+	Metrics prometheus.Registerer
+	// Tracing records requests; nil for not at all.
+	Tracing *tracing.Tracer
 }
 
 // Service is the gateway.
@@ -52,6 +58,8 @@ type Service struct {
 	unready atomic.Bool
 	handler http.Handler
 	log     *slog.Logger
+	metrics *metrics
+	tracing *tracing.Tracer
 }
 
 // New builds the gateway. It opens nothing and starts nothing.
@@ -89,12 +97,16 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		cookies: cookies{now: deps.Now},
 		ready:   deps.Ready,
 		log:     deps.Log,
+		tracing: deps.Tracing,
+	}
+	if s.metrics, err = newMetrics(deps.Metrics); err != nil {
+		return nil, err
 	}
 	rest, err := s.rest(deps)
 	if err != nil {
 		return nil, err
 	}
-	if s.handler, err = s.pages(s.api(rest), deps.Pages); err != nil {
+	if s.handler, err = s.pages(s.observe(s.api(rest)), deps.Pages); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -34,6 +34,7 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/errs"
 	"github.com/twofold-auth/twofold/services/internal/grpcx"
 	"github.com/twofold-auth/twofold/services/internal/mtls"
+	"github.com/twofold-auth/twofold/services/internal/tracing"
 )
 
 const operatorToken = "operator-token-of-the-tests"
@@ -53,6 +54,7 @@ type suite struct {
 	answers map[string]answerFunc
 	over    map[string]bool // tokens whose sessions are over
 	log     bytes.Buffer
+	metrics *prometheus.Registry
 }
 
 // call is what a service was asked.
@@ -70,6 +72,8 @@ type options struct {
 	now    func() time.Time
 	ready  map[string]func(context.Context) error
 	pages  map[string]http.Handler
+	// tracing records what the gateway does.
+	tracing *tracing.Tracer
 }
 
 func newSuite(t *testing.T, changes ...func(*options)) *suite {
@@ -81,7 +85,7 @@ func newSuite(t *testing.T, changes ...func(*options)) *suite {
 	require.NoError(t, err)
 	s := &suite{
 		t: t, authority: authority, listeners: map[string]*bufconn.Listener{}, stops: map[string]func(){},
-		answers: map[string]answerFunc{}, over: map[string]bool{},
+		answers: map[string]answerFunc{}, over: map[string]bool{}, metrics: prometheus.NewRegistry(),
 	}
 	for name, services := range map[string][]grpc.ServiceDesc{
 		"policy": {policyv1.PolicyService_ServiceDesc, auditv1.AuditTrailService_ServiceDesc},
@@ -102,6 +106,7 @@ func newSuite(t *testing.T, changes ...func(*options)) *suite {
 	s.gateway, err = gateway.New(o.config, gateway.Deps{
 		Policy: s.dial("policy"), Auth: s.dial("auth"), Session: s.dial("session"), Notifier: s.dial("notifier"), Self: s.dial("gateway"),
 		VerifySession: s.verify, Ready: o.ready, Pages: o.pages, Now: o.now, Log: slog.New(slog.NewTextHandler(s, nil)),
+		Metrics: s.metrics, Tracing: o.tracing,
 	})
 	require.NoError(t, err)
 	s.serve("gateway", s.gateway.Register)

@@ -151,6 +151,7 @@ func (s *Service) enter(next runtime.HandlerFunc) runtime.HandlerFunc {
 			s.refuse(w, r, errs.Internal(fmt.Errorf("gateway: nothing known of the route %s", pattern)))
 			return
 		}
+		visitOf(r.Context()).route = pattern.String()
 		body, refusal := readBody(w, r)
 		if refusal == nil {
 			refusal = to.check(r.URL.RawQuery, body, path)

@@ -49,7 +49,7 @@ func run(ctx context.Context, p *app.Process) error {
 	verify := verdict.By(sessionv1.NewSessionServiceClient(conns["session"]))
 	service, err := gateway.New(cfg, gateway.Deps{ //nolint:contextcheck // it starts nothing
 		Policy: conns["policy"], Auth: conns["auth"], Session: conns["session"], Notifier: conns["notifier"], Self: conns["gateway"],
-		VerifySession: verify, Ready: ready, Now: p.Now, Log: p.Log,
+		VerifySession: verify, Ready: ready, Now: p.Now, Log: p.Log, Metrics: p.Metrics, Tracing: p.Tracing,
 	})
 	if err != nil {
 		return err
