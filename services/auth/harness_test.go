@@ -221,18 +221,18 @@ func token(agentName string, role authv1.Agent_Role) string {
 
 // verify believes the tokens above, and asks about those of sessions it made.
 func (f *fakeSessions) verify(_ context.Context, token string) (*authz.Person, error) {
-	if session := f.byToken(token); session != nil {
-		return authz.NewPerson(session)
+	if verdict := f.verdict(token); verdict != nil {
+		return authz.NewPerson(verdict)
 	}
 	parts := strings.Split(token, ":")
 	if len(parts) != 3 {
 		return nil, errs.New(codes.Unauthenticated, errs.ReasonSessionUnknown, "Unknown.")
 	}
-	return authz.NewPerson(&sessionv1.Session{
+	return authz.NewPerson(&sessionv1.ValidateSessionResponse{Session: &sessionv1.Session{
 		Name: parts[0] + "/sessions/s", Agent: parts[0],
 		Role:           sessionv1.Session_Role(sessionv1.Session_Role_value[parts[1]]),
 		AssuranceLevel: sessionv1.Session_AssuranceLevel(sessionv1.Session_AssuranceLevel_value[parts[2]]),
-	})
+	}})
 }
 
 // account makes an account and returns its owner.

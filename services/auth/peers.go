@@ -81,6 +81,12 @@ func policyFromProto(p *policyv1.MfaPolicy) (enforcement.Policy, error) {
 // event does the same should this fail. A caller who hangs up has raised the
 // version all the same, so it goes on without them.
 func (s *Service) endSessions(ctx context.Context, name resource.AgentName, version int64, keep string) error {
+	return s.revokeSessions(ctx, &sessionv1.RevokeAgentSessionsRequest{
+		Agent: name.String(), AgentVersion: version, KeepSession: keep,
+	})
+}
+
+func (s *Service) revokeSessions(ctx context.Context, req *sessionv1.RevokeAgentSessionsRequest) error {
 	until, hurried := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endSessionsTimeout)
 	defer cancel()
@@ -88,11 +94,8 @@ func (s *Service) endSessions(ctx context.Context, name resource.AgentName, vers
 		ctx, cancel = context.WithDeadline(ctx, until.Add(-answerMargin))
 		defer cancel()
 	}
-	_, err := s.sessions.RevokeAgentSessions(ctx, &sessionv1.RevokeAgentSessionsRequest{
-		Agent: name.String(), AgentVersion: version, KeepSession: keep,
-	})
-	if err != nil {
-		return fmt.Errorf("auth: end the sessions of %s below version %d: %w", name, version, err)
+	if _, err := s.sessions.RevokeAgentSessions(ctx, req); err != nil {
+		return fmt.Errorf("auth: end the sessions of %s below version %d: %w", req.GetAgent(), req.GetAgentVersion(), err)
 	}
 	return nil
 }

@@ -22,6 +22,10 @@ import (
 )
 
 var (
+	// errJustChanged is not said to be the end of the session: it may be the one
+	// that stays.
+	errJustChanged = errs.New(codes.Unavailable, errs.ReasonDependencyUnavailable,
+		"Your account has just been changed elsewhere. Try again in a moment.")
 	errStepUpRequired = errs.New(codes.PermissionDenied, errs.ReasonStepUpRequired,
 		"Verify your second factor first, with me:verifyFactor, and repeat this with the new session.")
 	errFactorNotSetUp = errs.New(codes.FailedPrecondition, errs.ReasonFactorNotSetUp,
@@ -64,11 +68,16 @@ func selectMe(ctx context.Context, q querier, p *authz.Person, lock string) (age
 	return a, err
 }
 
-// lockMe is selectMe with the agent locked, and the time.
+// lockMe is selectMe with the agent locked, and the time. A session of another
+// version than the agent's may be one that was ended a moment ago, and the session
+// service has not heard of it: it must not set up, verify or change anything.
 func lockMe(ctx context.Context, tx *sqldb.Tx, p *authz.Person) (agent, time.Time, error) {
 	a, err := selectMe(ctx, tx, p, tx.ForUpdate())
 	if err != nil {
 		return agent{}, time.Time{}, err
+	}
+	if p.AgentVersion != a.version {
+		return agent{}, time.Time{}, errJustChanged
 	}
 	now, err := tx.Now(ctx)
 	return a, now, err
@@ -293,8 +302,9 @@ func (s *Service) confirmEnrollment(
 	return done.codes, session, nil
 }
 
-// DeleteFactor removes a factor. The session that asks stays as it is, also when
-// it was the last factor: the person has just shown it. The policy is read before
+// DeleteFactor removes a factor. The session that asks stays, but with the last
+// factor it falls back to AAL1: otherwise an admin could go on to demand of others
+// what they have no longer themselves. The policy is read before
 // the transaction; one that begins to enforce in between asks this person for a
 // new factor at the next sign-in.
 func (s *profileServer) DeleteFactor(
@@ -306,7 +316,9 @@ func (s *profileServer) DeleteFactor(
 		return nil, unavailableUnless(ctx, err)
 	}
 	s.relay.Wake()
-	if err := s.endSessions(ctx, a.name(), a.version, p.SessionName); err != nil {
+	if err := s.revokeSessions(ctx, &sessionv1.RevokeAgentSessionsRequest{
+		Agent: a.name().String(), AgentVersion: a.version, KeepSession: p.SessionName, LowerKept: !a.hasFactor,
+	}); err != nil {
 		return nil, errOthersLeft.WithCause(err)
 	}
 	return &authv1.DeleteFactorResponse{}, nil
@@ -368,7 +380,7 @@ func removeFactor(
 	}
 	event, err := agentEvent(a, now, &authv1.FactorRemoved{
 		Agent: a.name().String(), AgentVersion: a.version, Factor: factorName(a, id),
-		RemoveTime: timestamp(now), KeepSession: keepSession,
+		RemoveTime: timestamp(now), KeepSession: keepSession, Last: last,
 	})
 	if err != nil {
 		return agent{}, err

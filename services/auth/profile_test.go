@@ -383,7 +383,9 @@ func TestDeleteFactor(t *testing.T) {
 		require.Equal(t, authv1.Agent_NOT_SET_UP, w.get(w.owner).GetMfaState())
 		require.Zero(t, s.number(`SELECT count(*) FROM recovery_codes`)+s.number(`SELECT count(*) FROM factors`))
 		require.Nil(t, s.sessions.byToken(other.GetToken()))
-		require.NotNil(t, s.sessions.byToken(m.session.GetToken()), "the session that asks stays")
+		kept := s.sessions.byToken(m.session.GetToken())
+		require.NotNil(t, kept, "the session that asks stays")
+		require.Equal(t, sessionv1.Session_AAL1, kept.GetAssuranceLevel(), "but nobody has a second factor in it any more")
 		require.Empty(t, m.show().GetFactors())
 		_, err = w.verify(waiting, phone.at(1))
 		requireSignInExpired(t, err)
@@ -407,6 +409,33 @@ func TestDeleteFactor_sessionsLeft_unavailable(t *testing.T) {
 	w.s.sessions.onRevoke(func(context.Context) error { return errDown })
 	testkit.RequireError(t, m.remove(factor), codes.Unavailable, errs.ReasonDependencyUnavailable)
 	require.Empty(t, m.show().GetFactors(), "it is removed all the same, and the event is on its way")
+}
+
+// The session service has not heard yet that a session was ended, or raised. Until
+// it has, the session must neither verify nor set up nor change anything: its next
+// step could be a new factor of somebody else's.
+func TestProfile_sessionOfAnotherVersion_changesNothing(t *testing.T) {
+	w := newSuite(t, testkit.SQLite(t)).world()
+	_, done := w.enrolled()
+	m := w.me(done.GetSession())
+	// Down, so that the reset ends no session.
+	w.s.sessions.onRevoke(func(context.Context) error { return errDown })
+	_, err := w.agents().ResetMfa(asOperator(t.Context()), &authv1.ResetMfaRequest{Name: w.owner, Reason: "lost"})
+	testkit.RequireError(t, err, codes.Unavailable, errs.ReasonDependencyUnavailable)
+	require.NotNil(t, w.s.sessions.byToken(m.session.GetToken()))
+
+	_, _, beginning := m.begin()
+	_, regenerating := m.regenerate()
+	_, changing := m.profile().ChangePassword(m.ctx(), &authv1.ChangePasswordRequest{
+		CurrentPassword: goodPassword, NewPassword: goodPassword + " anew",
+	})
+	for what, err := range map[string]error{
+		"begin": beginning, "verify": m.verifyCode("123456"), "regenerate": regenerating, "change password": changing,
+	} {
+		testkit.RequireError(t, err, codes.Unavailable, errs.ReasonDependencyUnavailable)
+		require.ErrorContains(t, err, "changed elsewhere", what)
+	}
+	require.Zero(t, w.s.number(`SELECT count(*) FROM enrollments`))
 }
 
 func TestRegenerateRecoveryCodes(t *testing.T) {
@@ -440,7 +469,8 @@ func TestProfileEnrollment_resetMeanwhile(t *testing.T) {
 	_, err = w.agents().ResetMfa(asOperator(t.Context()), &authv1.ResetMfaRequest{Name: w.owner, Reason: "lost"})
 	testkit.RequireError(t, err, codes.Unavailable, errs.ReasonDependencyUnavailable)
 	_, err = m.confirm(id, phone.at(0))
-	requireEnrollmentExpired(t, err)
+	testkit.RequireError(t, err, codes.Unavailable, errs.ReasonDependencyUnavailable)
+	require.Zero(t, w.s.number(`SELECT count(*) FROM enrollments`)+w.s.number(`SELECT count(*) FROM factors`))
 }
 
 func TestProfileEnrollment_sessionServiceDown(t *testing.T) {

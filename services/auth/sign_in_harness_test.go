@@ -83,6 +83,9 @@ func (m *madeSessions) endBelow(req *sessionv1.RevokeAgentSessionsRequest) {
 		case session.GetAgent() != req.GetAgent() || m.versions[name] >= req.GetAgentVersion():
 		case name == req.GetKeepSession():
 			m.versions[name] = req.GetAgentVersion()
+			if req.GetLowerKept() {
+				session.AssuranceLevel, session.FactorVerifyTime = sessionv1.Session_AAL1, nil
+			}
 		default:
 			delete(m.byName, name)
 		}
@@ -169,12 +172,23 @@ func (f *fakeSessions) ValidateSession(
 	if err := f.ask(ctx); err != nil {
 		return nil, err
 	}
-	session := f.byToken(req.GetToken())
-	if session == nil {
+	verdict := f.verdict(req.GetToken())
+	if verdict == nil {
 		return nil, errs.New(codes.Unauthenticated, errs.ReasonSessionUnknown, "Unknown.")
 	}
-	session.Token = ""
-	return &sessionv1.ValidateSessionResponse{Session: session}, nil
+	verdict.Session.Token = ""
+	return verdict, nil
+}
+
+// verdict is that on a token that stands, or nil.
+func (f *fakeSessions) verdict(token string) *sessionv1.ValidateSessionResponse {
+	session := f.byToken(token)
+	if session == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &sessionv1.ValidateSessionResponse{Session: session, AgentVersion: f.made.versions[session.GetName()]}
 }
 
 func (f *fakeSessions) byToken(token string) *sessionv1.Session {

@@ -46,6 +46,10 @@ func TestEvents_end(t *testing.T) {
 	r.publish(account, 2, &authv1.FactorRemoved{Agent: sessions[2].GetAgent(), AgentVersion: 2})
 	kept := r.create(request(sessions[6].GetAgent(), off(account, 1)))
 	r.publish(account, 2, &authv1.PasswordChanged{Agent: sessions[6].GetAgent(), AgentVersion: 2, KeepSession: kept.GetName()})
+	strong := request(agent(account), off(account, 1))
+	strong.AssuranceLevel = sessionv1.Session_AAL2
+	lowered := r.create(strong)
+	r.publish(account, 2, &authv1.FactorRemoved{Agent: strong.GetAgent(), AgentVersion: 2, KeepSession: lowered.GetName(), Last: true})
 	r.publish(account, 2, &authv1.RoleChanged{Agent: sessions[7].GetAgent(), AgentVersion: 2})
 	r.publish(account, 2, &authv1.AgentDeactivated{Agent: sessions[8].GetAgent(), AgentVersion: 2})
 	// One that makes no sense holds nothing up.
@@ -59,6 +63,7 @@ func TestEvents_end(t *testing.T) {
 	r.over(sessions[1].GetToken(), errs.ReasonSessionRevoked)
 	r.over(sessions[2].GetToken(), errs.ReasonSessionRevoked)
 	r.stands(kept.GetToken())
+	require.Equal(t, sessionv1.Session_AAL1, r.stands(lowered.GetToken()).GetAssuranceLevel())
 	for _, s := range sessions[6:] {
 		r.over(s.GetToken(), errs.ReasonSessionRevoked)
 	}

@@ -5,7 +5,7 @@ package session
 // are there. Time is an argument. Every key is in KEYS, and all keys of a run are
 // in one slot. They keep to what the embedded store's Lua knows.
 type scripts struct {
-	issue, end, fence, touch, swap, advance, schedule, claim, progress script
+	issue, end, fence, rewrite, swap, advance, schedule, claim, progress script
 }
 
 func newScripts() scripts {
@@ -13,7 +13,7 @@ func newScripts() scripts {
 		issue:    newScript(issueSource),
 		end:      newScript(endSource),
 		fence:    newScript(fenceSource),
-		touch:    newScript(touchSource),
+		rewrite:  newScript(rewriteSource),
 		swap:     newScript(swapSource),
 		advance:  newScript(advanceSource),
 		schedule: newScript(scheduleSource),
@@ -161,7 +161,8 @@ end
 return minimum
 `
 
-// touch writes the last use of a session, unless the session changed meanwhile.
+// rewrite replaces the record of a session, unless the session changed since it was
+// read.
 //
 // Input:
 //
@@ -173,7 +174,7 @@ return minimum
 //	ARGV[7] TTL of the index at AAL1, ms
 //
 // Output: 1 if written.
-const touchSource = `
+const rewriteSource = `
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[5])

@@ -21,11 +21,7 @@ type sessionServer struct {
 }
 
 func (s *sessionServer) ValidateSession(ctx context.Context, req *sessionv1.ValidateSessionRequest) (*sessionv1.ValidateSessionResponse, error) {
-	session, err := s.verdict(ctx, req.GetToken(), req.GetTouch())
-	if err != nil {
-		return nil, err
-	}
-	return &sessionv1.ValidateSessionResponse{Session: session}, nil
+	return s.verdict(ctx, req.GetToken(), req.GetTouch())
 }
 
 func (s *sessionServer) CreateSession(ctx context.Context, req *sessionv1.CreateSessionRequest) (*sessionv1.CreateSessionResponse, error) {
@@ -116,7 +112,7 @@ func (s *sessionServer) RevokeAgentSessions(ctx context.Context, req *sessionv1.
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.fence(ctx, agent, req.GetAgentVersion(), keep); err != nil {
+	if err := s.store.fence(ctx, fence{agent: agent, version: req.GetAgentVersion(), keep: keep, lower: req.GetLowerKept()}, s.clock()); err != nil {
 		return nil, err
 	}
 	refs, err := s.store.sessionsOf(ctx, agent)

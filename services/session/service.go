@@ -145,16 +145,16 @@ func (s *Service) Publish(ctx context.Context) error { return s.relay.run(ctx) }
 // itself.
 func (s *Service) Verifier() authz.SessionVerifier {
 	return func(ctx context.Context, token string) (*authz.Person, error) {
-		session, err := s.verdict(ctx, token, true)
+		answer, err := s.verdict(ctx, token, true)
 		if err != nil {
 			return nil, err
 		}
-		return authz.NewPerson(session)
+		return authz.NewPerson(answer)
 	}
 }
 
 // verdict is the verdict on a token. touch counts it as use of the session.
-func (s *Service) verdict(ctx context.Context, token string, touch bool) (*sessionv1.Session, error) {
+func (s *Service) verdict(ctx context.Context, token string, touch bool) (*sessionv1.ValidateSessionResponse, error) {
 	now := s.clock()
 	j, err := s.store.validate(ctx, s.ahead, token, now)
 	s.metrics.countVerdict(err)
@@ -164,7 +164,9 @@ func (s *Service) verdict(ctx context.Context, token string, touch bool) (*sessi
 	if touch {
 		s.touches.offer(j, now)
 	}
-	return s.toProto(j.record, j.revokeTime), nil
+	return &sessionv1.ValidateSessionResponse{
+		Session: s.toProto(j.record, j.revokeTime), AgentVersion: j.record.agentVersion,
+	}, nil
 }
 
 // told waits until the events of a bucket's revocations are in the stream and taken

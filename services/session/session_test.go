@@ -18,16 +18,17 @@ func TestSessions(t *testing.T) {
 		c := newClock()
 		r := newRig(t, p, c, quick())
 		for name, test := range map[string]func(*testing.T, *rig){
-			"create and validate":     testCreate,
-			"limits":                  testLimits,
-			"tokens nobody gave out":  testForgedTokens,
-			"revoke one":              testRevoke,
-			"revoke below a version":  testRevokeAgent,
-			"reissue":                 testReissue,
-			"enforcement":             testEnforcement,
-			"what was ended stays so": testEndedStays,
-			"stale sign-ins":          testStale,
-			"count":                   testCount,
+			"create and validate":      testCreate,
+			"limits":                   testLimits,
+			"tokens nobody gave out":   testForgedTokens,
+			"revoke one":               testRevoke,
+			"revoke below a version":   testRevokeAgent,
+			"reissue":                  testReissue,
+			"lower the one that stays": testLower,
+			"enforcement":              testEnforcement,
+			"what was ended stays so":  testEndedStays,
+			"stale sign-ins":           testStale,
+			"count":                    testCount,
 		} {
 			// One clock: the tests take turns.
 			t.Run(name, func(t *testing.T) {
@@ -188,6 +189,37 @@ func testReissue(t *testing.T, r *rig) {
 	_, err = reissue(raised.GetName(), 1)
 	requireReason(t, err, codes.Aborted, errs.ReasonAgentVersionStale)
 	r.stands(raised.GetToken())
+}
+
+// Whoever removes their last factor keeps the session, but not what it proved.
+func testLower(t *testing.T, r *rig) {
+	req := request(agent("lower"), off("lower", 1))
+	req.AssuranceLevel = sessionv1.Session_AAL2
+	kept, other := r.create(req), r.create(req)
+	count := func() int64 {
+		res, err := sessionv1.NewSessionServiceClient(r.conn("gateway")).
+			CountSessions(t.Context(), &sessionv1.CountSessionsRequest{Account: "lower"})
+		require.NoError(t, err)
+		return res.GetAal1()
+	}
+	require.Zero(t, count())
+	for range 2 { // the event says it once more
+		_, err := r.auth.RevokeAgentSessions(t.Context(), &sessionv1.RevokeAgentSessionsRequest{
+			Agent: req.GetAgent(), AgentVersion: 2, KeepSession: kept.GetName(), LowerKept: true,
+		})
+		require.NoError(t, err)
+		r.over(other.GetToken(), errs.ReasonSessionRevoked)
+		res, err := r.auth.ValidateSession(t.Context(), &sessionv1.ValidateSessionRequest{Token: kept.GetToken()})
+		require.NoError(t, err)
+		require.EqualValues(t, 2, res.GetAgentVersion())
+		require.Equal(t, sessionv1.Session_AAL1, res.GetSession().GetAssuranceLevel())
+		require.Nil(t, res.GetSession().GetFactorVerifyTime())
+		require.Equal(t, kept.GetExpireTime().AsTime(), res.GetSession().GetExpireTime().AsTime())
+		require.EqualValues(t, 1, count())
+	}
+	// It is covered like any other session at AAL1.
+	r.apply(on("lower", 2, r.clock.Now().Add(time.Second), time.Hour))
+	require.NotNil(t, r.stands(kept.GetToken()).GetPolicyRevokeTime())
 }
 
 func testEnforcement(t *testing.T, r *rig) {

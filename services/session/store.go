@@ -195,15 +195,70 @@ func (s *store) end(ctx context.Context, e ending, now time.Time) (int64, error)
 	return total, nil
 }
 
-// fence makes all sessions of an agent below a version over, at once and for
-// good, but one. Ending them is what remains to be done.
-func (s *store) fence(ctx context.Context, agent agentRef, version int64, keep *sessionRef) error {
-	c := call{keys: []string{agent.versionKey(), sessionRef{agentRef: agent}.key()}, args: []any{version, s.cfg.fenceAge().Milliseconds(), flagText(keep != nil)}}
-	if keep != nil {
-		c.keys[1] = keep.key()
+// fence says which sessions of an agent are over.
+type fence struct {
+	agent   agentRef
+	version int64       // sessions below are over
+	keep    *sessionRef // but for this one, which is raised to version; nil for none
+	lower   bool        // the one that stays falls back to AAL1
+}
+
+// fence makes the sessions over, at once and for good. Ending them is what remains
+// to be done.
+func (s *store) fence(ctx context.Context, f fence, now time.Time) error {
+	c := call{
+		keys: []string{f.agent.versionKey(), sessionRef{agentRef: f.agent}.key()},
+		args: []any{f.version, s.cfg.fenceAge().Milliseconds(), flagText(f.keep != nil)},
+	}
+	if f.keep != nil {
+		c.keys[1] = f.keep.key()
+		if f.lower {
+			// First, so that nobody meets the session raised and not yet lowered.
+			if err := s.lower(ctx, *f.keep, now); err != nil {
+				return err
+			}
+		}
 	}
 	_, err := s.run(ctx, s.scripts.fence, c)
 	return err
+}
+
+// lower lets a session fall back to AAL1: its agent has no second factor any more,
+// so it must not decide what takes one. A session never rises again under its
+// name, so that doing this late, or twice, takes nothing from anybody.
+func (s *store) lower(ctx context.Context, ref sessionRef, now time.Time) error {
+	for range swapTries {
+		values, err := s.getAll(ctx, []string{ref.key()})
+		if err != nil || values[0] == nil {
+			return err
+		}
+		rec, _, err := decodeRecord(ref.id, *values[0])
+		switch {
+		case err != nil:
+			return unavailable(err)
+		case rec == nil || rec.ref != ref || !rec.aal2:
+			return nil
+		}
+		lowered := *rec
+		lowered.aal2, lowered.factorVerify = false, time.Time{}
+		written, err := s.run(ctx, s.scripts.rewrite, s.rewriteCall(*values[0], &lowered, now))
+		if err != nil || written == 1 {
+			return err
+		}
+	}
+	return errOvertaken()
+}
+
+// rewriteCall puts a record in the place of what was read.
+func (s *store) rewriteCall(read string, rec *record, now time.Time) call {
+	ref := rec.ref
+	return call{
+		keys: []string{ref.key(), ref.shardKey(), aal1Key(ref.bucket(), ref.account, rec.exempt)},
+		args: []any{
+			read, rec.encode(), rec.ttl(s.cfg, now), rec.end(s.cfg).UnixMilli(), ref.member(), flagText(!rec.aal2),
+			s.cfg.fenceAge().Milliseconds(),
+		},
+	}
 }
 
 // sessionsOf lists an agent's sessions as the index has them: some may be over.

@@ -50,7 +50,7 @@ func (t *touches) run(ctx context.Context) error {
 			}
 		}
 		// A record that changed meanwhile is left alone: the next use writes it.
-		if _, err := t.store.runAll(ctx, t.store.scripts.touch, calls); err != nil && ctx.Err() == nil {
+		if _, err := t.store.runAll(ctx, t.store.scripts.rewrite, calls); err != nil && ctx.Err() == nil {
 			t.log.WarnContext(ctx, "Last use of sessions not written", slog.Any("error", err))
 		}
 	}
@@ -59,12 +59,5 @@ func (t *touches) run(ctx context.Context) error {
 func (s *store) touchCall(j judged, now time.Time) call {
 	after := *j.record
 	after.lastSeen = now
-	ref := after.ref
-	return call{
-		keys: []string{ref.key(), ref.shardKey(), aal1Key(ref.bucket(), ref.account, after.exempt)},
-		args: []any{
-			j.raw, after.encode(), after.ttl(s.cfg, now), after.end(s.cfg).UnixMilli(), ref.member(), flagText(!after.aal2),
-			s.cfg.fenceAge().Milliseconds(),
-		},
-	}
+	return s.rewriteCall(j.raw, &after, now)
 }

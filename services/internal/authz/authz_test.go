@@ -149,24 +149,27 @@ func TestInAccount(t *testing.T) {
 
 func TestNewPerson(t *testing.T) {
 	verified := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	p, err := NewPerson(&sessionv1.Session{
+	p, err := NewPerson(&sessionv1.ValidateSessionResponse{AgentVersion: 7, Session: &sessionv1.Session{
 		Name: "accounts/acme/agents/a1/sessions/s1", Agent: "accounts/acme/agents/a1", Role: sessionv1.Session_OWNER,
 		AssuranceLevel: sessionv1.Session_AAL2, FactorVerifyTime: timestamppb.New(verified),
-	})
+	}})
 	require.NoError(t, err)
 	require.Equal(t, &Person{
-		Account: "acme", Agent: "a1", SessionName: "accounts/acme/agents/a1/sessions/s1",
+		Account: "acme", Agent: "a1", AgentVersion: 7, SessionName: "accounts/acme/agents/a1/sessions/s1",
 		Role: sessionv1.Session_OWNER, AssuranceLevel: sessionv1.Session_AAL2, FactorVerifyTime: verified,
 	}, p)
 	require.True(t, p.IsAdmin())
 	require.Equal(t, "accounts/acme/agents/a1", p.AgentName())
 
-	p, err = NewPerson(&sessionv1.Session{Agent: "accounts/acme/agents/a1", Role: sessionv1.Session_AGENT})
+	of := func(agent string) *sessionv1.ValidateSessionResponse {
+		return &sessionv1.ValidateSessionResponse{Session: &sessionv1.Session{Agent: agent, Role: sessionv1.Session_AGENT}}
+	}
+	p, err = NewPerson(of("accounts/acme/agents/a1"))
 	require.NoError(t, err)
 	require.True(t, p.FactorVerifyTime.IsZero())
 	require.False(t, p.IsAdmin())
 	for _, name := range []string{"", "a1", "accounts//agents/a1", "accounts/acme/agents/", "accounts/acme/people/a1", "accounts/acme/agents/a1/x"} {
-		_, err := NewPerson(&sessionv1.Session{Agent: name})
+		_, err := NewPerson(of(name))
 		require.Error(t, err, name)
 	}
 }

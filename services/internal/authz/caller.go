@@ -50,6 +50,7 @@ type Caller struct {
 type Person struct {
 	Account        string // bare id: acme
 	Agent          string // bare id
+	AgentVersion   int64  // the session's; behind the agent's while a change is under way
 	SessionName    string // accounts/{account}/agents/{agent}/sessions/{session}
 	Role           sessionv1.Session_Role
 	AssuranceLevel sessionv1.Session_AssuranceLevel
@@ -58,8 +59,9 @@ type Person struct {
 	FactorVerifyTime time.Time
 }
 
-// NewPerson returns the person a session belongs to.
-func NewPerson(session *sessionv1.Session) (*Person, error) {
+// NewPerson returns the person to whom the session of a verdict belongs.
+func NewPerson(verdict *sessionv1.ValidateSessionResponse) (*Person, error) {
+	session := verdict.GetSession()
 	parts := strings.Split(session.GetAgent(), "/")
 	if len(parts) != 4 || parts[0] != "accounts" || parts[1] == "" || parts[2] != "agents" || parts[3] == "" {
 		return nil, fmt.Errorf("authz: the session's agent %q is no resource name", session.GetAgent())
@@ -67,6 +69,7 @@ func NewPerson(session *sessionv1.Session) (*Person, error) {
 	p := &Person{
 		Account:        parts[1],
 		Agent:          parts[3],
+		AgentVersion:   verdict.GetAgentVersion(),
 		SessionName:    session.GetName(),
 		Role:           session.GetRole(),
 		AssuranceLevel: session.GetAssuranceLevel(),

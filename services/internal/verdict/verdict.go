@@ -18,6 +18,6 @@ func By(sessions sessionv1.SessionServiceClient) authz.SessionVerifier {
 		if err != nil {
 			return nil, err
 		}
-		return authz.NewPerson(answer.GetSession())
+		return authz.NewPerson(answer)
 	}
 }

@@ -264,8 +264,10 @@ type FactorRemoved struct {
 	Factor string `protobuf:"bytes,3,opt,name=factor,proto3" json:"factor,omitempty"`
 	// When.
 	RemoveTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=remove_time,json=removeTime,proto3" json:"remove_time,omitempty"`
-	// The session that stays.
-	KeepSession   string `protobuf:"bytes,5,opt,name=keep_session,json=keepSession,proto3" json:"keep_session,omitempty"`
+	// The session that stays; at AAL1 from now on if no factor is left.
+	KeepSession string `protobuf:"bytes,5,opt,name=keep_session,json=keepSession,proto3" json:"keep_session,omitempty"`
+	// Whether it was the agent's last factor.
+	Last          bool `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -333,6 +335,13 @@ func (x *FactorRemoved) GetKeepSession() string {
 		return x.KeepSession
 	}
 	return ""
+}
+
+func (x *FactorRemoved) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
 }
 
 // RecoveryCodeUsed tells that a recovery code was spent.
@@ -978,14 +987,15 @@ const file_twofold_auth_v1_events_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x129\n" +
 	"\n" +
 	"reset_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tresetTime\x12-\n" +
-	"\x05actor\x18\x05 \x01(\v2\x17.twofold.event.v1.ActorR\x05actor\"\xc2\x01\n" +
+	"\x05actor\x18\x05 \x01(\v2\x17.twofold.event.v1.ActorR\x05actor\"\xd6\x01\n" +
 	"\rFactorRemoved\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\x03R\fagentVersion\x12\x16\n" +
 	"\x06factor\x18\x03 \x01(\tR\x06factor\x12;\n" +
 	"\vremove_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"removeTime\x12!\n" +
-	"\fkeep_session\x18\x05 \x01(\tR\vkeepSession\"\xb4\x01\n" +
+	"\fkeep_session\x18\x05 \x01(\tR\vkeepSession\x12\x12\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\"\xb4\x01\n" +
 	"\x10RecoveryCodeUsed\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\x03R\fagentVersion\x12.\n" +

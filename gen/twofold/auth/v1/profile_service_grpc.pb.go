@@ -69,7 +69,8 @@ type ProfileServiceClient interface {
 	// TOTP_CODE_MALFORMED.
 	// Events: MFAEnrolled.
 	ConfirmEnrollment(ctx context.Context, in *ConfirmEnrollmentRequest, opts ...grpc.CallOption) (*ConfirmEnrollmentResponse, error)
-	// Removes a factor. All other sessions of the agent end.
+	// Removes a factor. All other sessions of the agent end; without a factor
+	// left, the one that asks is at AAL1 from then on.
 	//
 	// Callers: a session with a fresh factor.
 	// Errors: PERMISSION_DENIED STEP_UP_REQUIRED; FAILED_PRECONDITION
@@ -216,7 +217,8 @@ type ProfileServiceServer interface {
 	// TOTP_CODE_MALFORMED.
 	// Events: MFAEnrolled.
 	ConfirmEnrollment(context.Context, *ConfirmEnrollmentRequest) (*ConfirmEnrollmentResponse, error)
-	// Removes a factor. All other sessions of the agent end.
+	// Removes a factor. All other sessions of the agent end; without a factor
+	// left, the one that asks is at AAL1 from then on.
 	//
 	// Callers: a session with a fresh factor.
 	// Errors: PERMISSION_DENIED STEP_UP_REQUIRED; FAILED_PRECONDITION

@@ -186,7 +186,10 @@ func (x *ValidateSessionRequest) GetTouch() bool {
 type ValidateSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The session, without its token.
-	Session       *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Session *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The agent version the session has. Auth compares it with the agent's own: a
+	// session it has ended may not have been told yet.
+	AgentVersion  int64 `protobuf:"varint,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -226,6 +229,13 @@ func (x *ValidateSessionResponse) GetSession() *Session {
 		return x.Session
 	}
 	return nil
+}
+
+func (x *ValidateSessionResponse) GetAgentVersion() int64 {
+	if x != nil {
+		return x.AgentVersion
+	}
+	return 0
 }
 
 // A request to make a session.
@@ -595,7 +605,10 @@ type RevokeAgentSessionsRequest struct {
 	AgentVersion int64 `protobuf:"varint,2,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
 	// The resource name of one session that stays; it is raised to
 	// `agent_version`. Empty: none stays.
-	KeepSession   string `protobuf:"bytes,3,opt,name=keep_session,json=keepSession,proto3" json:"keep_session,omitempty"`
+	KeepSession string `protobuf:"bytes,3,opt,name=keep_session,json=keepSession,proto3" json:"keep_session,omitempty"`
+	// Whether the session that stays falls back to AAL1, because the agent has no
+	// second factor any more.
+	LowerKept     bool `protobuf:"varint,4,opt,name=lower_kept,json=lowerKept,proto3" json:"lower_kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -649,6 +662,13 @@ func (x *RevokeAgentSessionsRequest) GetKeepSession() string {
 		return x.KeepSession
 	}
 	return ""
+}
+
+func (x *RevokeAgentSessionsRequest) GetLowerKept() bool {
+	if x != nil {
+		return x.LowerKept
+	}
+	return false
 }
 
 // The sessions are over.
@@ -1182,9 +1202,10 @@ const file_twofold_session_v1_session_service_proto_rawDesc = "" +
 	"updateTime\"N\n" +
 	"\x16ValidateSessionRequest\x12\x1e\n" +
 	"\x05token\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\x04R\x05token\x12\x14\n" +
-	"\x05touch\x18\x02 \x01(\bR\x05touch\"P\n" +
+	"\x05touch\x18\x02 \x01(\bR\x05touch\"u\n" +
 	"\x17ValidateSessionResponse\x125\n" +
-	"\asession\x18\x01 \x01(\v2\x1b.twofold.session.v1.SessionR\asession\"\xab\x04\n" +
+	"\asession\x18\x01 \x01(\v2\x1b.twofold.session.v1.SessionR\asession\x12#\n" +
+	"\ragent_version\x18\x02 \x01(\x03R\fagentVersion\"\xab\x04\n" +
 	"\x14CreateSessionRequest\x12\x1d\n" +
 	"\x05agent\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x05agent\x12,\n" +
 	"\ragent_version\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\fagentVersion\x12I\n" +
@@ -1208,11 +1229,13 @@ const file_twofold_session_v1_session_service_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\v2\x1b.twofold.session.v1.SessionR\asession\"3\n" +
 	"\x14RevokeSessionRequest\x12\x1b\n" +
 	"\x04name\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04name\"\x17\n" +
-	"\x15RevokeSessionResponse\"\x8c\x01\n" +
+	"\x15RevokeSessionResponse\"\xab\x01\n" +
 	"\x1aRevokeAgentSessionsRequest\x12\x1d\n" +
 	"\x05agent\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x05agent\x12,\n" +
 	"\ragent_version\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\fagentVersion\x12!\n" +
-	"\fkeep_session\x18\x03 \x01(\tR\vkeepSession\"7\n" +
+	"\fkeep_session\x18\x03 \x01(\tR\vkeepSession\x12\x1d\n" +
+	"\n" +
+	"lower_kept\x18\x04 \x01(\bR\tlowerKept\"7\n" +
 	"\x1bRevokeAgentSessionsResponse\x12\x18\n" +
 	"\arevoked\x18\x01 \x01(\x05R\arevoked\"d\n" +
 	"\x17ApplyEnforcementRequest\x12I\n" +
