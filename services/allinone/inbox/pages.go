@@ -187,7 +187,7 @@ func rowOf(s summary) row {
 	}
 	return row{
 		ID: s.id, To: s.to, Subject: subject, Kind: s.kind, EventID: s.eventID,
-		Time: s.time.Format(time.RFC3339), Shown: s.time.Format("2 Jan, 15:04:05 MST"),
+		Time: s.time.Format(time.RFC3339), Shown: s.time.Local().Format("2 Jan, 15:04:05"),
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/twofold-auth/twofold/services/internal/testkit"
@@ -251,7 +252,7 @@ func picturesDir() string { return filepath.Join("..", "..", "..", ".build", "pi
 func (b *browser) picture(name string) {
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	content, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	content, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err != nil {
 		b.t.Logf("no picture of %s: %v", name, err)
 		return
@@ -294,6 +295,21 @@ func (b *browser) typeInto(element, text string) {
 	b.run(chromedp.KeyEvent(text))
 }
 
+// tabTo goes from control to control until an element has the focus, and sees it at
+// each of them.
+func (b *browser) tabTo(element string) {
+	b.t.Helper()
+	b.await(element)
+	for range 40 {
+		if b.eval(`document.activeElement === `+element) == "true" {
+			return
+		}
+		b.run(chromedp.KeyEvent(kb.Tab))
+		require.Equal(b.t, "true", b.eval(`(a => a === document.body || getComputedStyle(a.closest('.choices label') ?? a).outlineStyle !== 'none')(document.activeElement)`), "the focus is seen")
+	}
+	require.Fail(b.t, "the keyboard does not reach "+element)
+}
+
 // paste puts a text into the field with a label as the clipboard does: at once.
 func (b *browser) paste(label, text string) {
 	b.t.Helper()
@@ -308,6 +324,13 @@ func (b *browser) offline(yes bool) {
 	_, err := chromedp.Call(b.ctx, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{
 		MatchedNetworkConditions: []*network.Conditions{{Offline: yes, DownloadThroughput: -1, UploadThroughput: -1}},
 	})
+	require.NoError(b.t, err)
+}
+
+// forget drops a cookie, as browsers do when its time is over.
+func (b *browser) forget(cookie string) {
+	b.t.Helper()
+	_, err := chromedp.Call(b.ctx, network.DeleteCookies, network.DeleteCookiesParams{Name: cookie, URL: b.baseURL})
 	require.NoError(b.t, err)
 }
 

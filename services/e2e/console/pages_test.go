@@ -2,6 +2,7 @@ package console
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,6 +38,13 @@ func (v tour) show(name string) {
 	}
 	v.look(360, "light")
 	v.check(name + ", narrow")
+	v.pictures(name)
+}
+
+// waits shows a page that is being waited for.
+func (v tour) waits(name string) {
+	v.t.Helper()
+	v.check(name)
 	v.pictures(name)
 }
 
@@ -149,4 +157,105 @@ func TestPages_lookRight(t *testing.T) {
 	admin.show("profile-admin")
 	admin.goTo("/nowhere/at/all")
 	admin.show("not-found")
+
+	admin.run(navigate(s.url + "/inbox"))
+	admin.show("inbox")
+	admin.run(navigate(s.url + "/inbox?to=nobody@acme.example"))
+	admin.sees("No mails to nobody@acme.example yet.")
+	admin.show("inbox-empty")
+	admin.run(navigate(s.url + "/inbox?to=bruno@acme.example"))
+	admin.clickOn(`document.querySelector('.mails a')`)
+	admin.await(`document.querySelector('h1')`)
+	admin.show("inbox-mail")
+}
+
+// How pages wait, what they say when there is nothing, and when something is wrong.
+func TestPages_lookRightInTrouble(t *testing.T) {
+	t.Parallel()
+	rules := axe(t)
+	s := start(t)
+	s.account(person("Adam Admin", "ADMIN"))
+	line := s.slow()
+	b := tour{open(t, chromium(t), line.url), rules}
+
+	b.goTo("/set-up")
+	b.signIn("adam@acme.example")
+	b.at("Set up two-factor authentication")
+	b.run(reload)
+	b.sees("The earlier one is void")
+	b.show("set-up-again")
+	p := b.scan()
+	b.click("Next")
+	b.fill("Six-digit code", p.code())
+	b.click("Confirm")
+	b.at("Save your recovery codes")
+	b.run(reload)
+	b.sees("Your recovery codes were shown once")
+	b.show("set-up-codes-gone")
+
+	line.hold("/v1/accounts/acme/agents")
+	b.run(navigate(line.url + "/agents"))
+	b.sees("Loading…")
+	b.waits("agents-waiting")
+	line.hold()
+	for range 4 { // the list and three counts
+		line.next("/v1/accounts/acme/agents").release()
+	}
+	b.at("Agents")
+	b.typeInto(`document.querySelector('input[type=search]')`, "zzz")
+	b.sees("Nobody by that name")
+	b.show("agents-nobody")
+	b.goTo("/agents?mfa=NOT_SET_UP")
+	b.clickOn(tile("Olivia Owner"))
+	b.sees("No mails so far")
+	b.sees("Never")
+	b.show("agent-new")
+	b.goTo("/notices?state=FAILED")
+	b.sees("None of these")
+	b.show("notices-none")
+
+	b.offline(true)
+	b.click("Agents")
+	b.sees("Twofold cannot be reached")
+	b.show("gateway-gone")
+	b.offline(false)
+	b.click("Try again")
+	b.at("Agents")
+	b.offline(true)
+	b.typeInto(`document.querySelector('input[type=search]')`, "a")
+	b.sees("Try again")
+	b.show("agents-gone")
+	b.offline(false)
+	b.click("Try again")
+	b.await(`document.querySelector('.tile')`)
+
+	b.goTo("/manage/security")
+	b.fill("Amount", "2")
+	s.enforce()
+	b.click("Save")
+	b.sees("changed this while you were editing")
+	b.show("security-conflict")
+	b.click("Take theirs")
+	b.tick("Enforce Two-Factor Authentication")
+	b.click("Save")
+	b.sees("Stop enforcing two-factor authentication?")
+	b.show("security-off-preview")
+	b.click("Cancel")
+
+	s.call(http.MethodPost, "/v1/"+s.agent("adam")+"/sessions:revokeAll", object{}, nil)
+	b.run(reload)
+	b.at("Sign in")
+	b.sees("This session was ended on another device")
+	b.show("sign-in-ended")
+	b.signIn("adam@acme.example")
+	b.at("Two-factor authentication")
+	b.forget("__Host-twofold-signin")
+	b.fill("Six-digit code", p.code())
+	b.click("Continue")
+	b.sees("That sign-in took too long")
+	b.show("sign-in-expired")
+	b.fill("Password", "wrong")
+	b.click("Sign in")
+	b.sees("Account, email address or password is wrong.")
+	b.show("sign-in-wrong")
 }

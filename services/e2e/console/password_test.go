@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -12,7 +13,7 @@ import (
 // linkTo returns the link that the newest mail of a kind to an address leads to.
 func (s *suite) linkTo(address, kind, page string) string {
 	s.t.Helper()
-	s.awaitMail(address, kind)
+	require.Eventually(s.t, func() bool { return s.mails(address)[kind] > 0 }, patience, 50*time.Millisecond, "mail %s to %s", kind, address)
 	var answer struct{ Messages []struct{ Kind, Text string } }
 	s.call(http.MethodGet, "/inbox/messages?"+url.Values{"to": {address}}.Encode(), nil, &answer)
 	for _, m := range answer.Messages {

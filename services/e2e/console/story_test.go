@@ -61,7 +61,7 @@ func TestStory(t *testing.T) {
 	// Agnes signs in and is led through the set-up.
 	admin.goTo("/agents")
 	admin.await(tileWarning("Agnes Agent"))
-	agnes.goTo("/")
+	agnes.run(navigate(s.linkTo("agnes@acme.example", "ENFORCEMENT_ENABLED", "/set-up")))
 	agnes.signIn("agnes@acme.example")
 	agnes.sees("The admins of Acme Support require two-factor authentication of everybody in this account, since ")
 	agnes.setUp()
@@ -93,8 +93,14 @@ func TestStory(t *testing.T) {
 	agnes.sees("MFA_RESET")
 	agnes.clickOn(`[...document.querySelectorAll('.mails a')].find(a => a.innerText.includes('MFA_RESET'))`)
 	agnes.sees("She lost her phone on the train")
-	agnes.goTo("/sign-in?account=acme")
+	agnes.run(navigate(s.linkTo("agnes@acme.example", "MFA_RESET", "/sign-in")))
 	agnes.signIn("agnes@acme.example")
 	agnes.setUp()
 	agnes.at("Agnes Agent")
+
+	// The mail about the set-up leads to what there is to see of it.
+	agnes.goTo("/")
+	agnes.run(navigate(s.linkTo("agnes@acme.example", "FACTOR_ADDED", "/profile")))
+	agnes.at("Agnes Agent")
+	agnes.sees("10 codes left of 10")
 }

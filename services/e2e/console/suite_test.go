@@ -97,6 +97,15 @@ func (s *suite) account(agents ...object) {
 	}
 }
 
+// agent returns the resource name of an agent.
+func (s *suite) agent(query string) string {
+	s.t.Helper()
+	var found struct{ Agents []struct{ Name string } }
+	s.call(http.MethodGet, "/v1/accounts/acme/agents?"+url.Values{"query": {query}}.Encode(), nil, &found)
+	require.Len(s.t, found.Agents, 1)
+	return found.Agents[0].Name
+}
+
 func person(name, role string) object {
 	return object{
 		"email": strings.ToLower(strings.Fields(name)[0]) + "@acme.example", "displayName": name, "role": role, "password": password,

@@ -16,7 +16,7 @@ export const actionWords = (action) => actions[action] ?? action;
 // Ids tell people nothing, and what follows from the rest is said by the action.
 const untold = new Set(['factor', 'owner', 'type', 'revision', 'transition', 'hadFactor', 'last']);
 
-const name = (key) => key.replace(/([A-Z])/g, ' $1').toLowerCase().replace('mfa', 'two-factor');
+const name = (key) => key.replace(/([A-Z])/g, ' $1').toLowerCase().replace('mfa', 'two-factor').replace(/^previous (.*)/, '$1 before');
 
 function worded(value) {
   if (value === 'true') return 'yes';
@@ -28,5 +28,5 @@ function worded(value) {
 
 /** `enforced: yes · grace period: 7 days`. */
 export const detailWords = (details = {}) => Object.entries(details)
-  .filter(([key, value]) => value && !untold.has(key))
+  .filter(([key, value]) => value && !untold.has(key) && !(key === 'replaced' && value === 'false'))
   .map(([key, value]) => `${name(key)}: ${worded(value)}`).join(' · ');

@@ -16,7 +16,7 @@ export function troubled(problem, again) {
   return h('div', { class: 'state', role: 'alert' },
     icon('warning'),
     h('h1', { class: 'state-title' }, unreachable ? 'Twofold cannot be reached' : 'This page cannot be shown'),
-    h('p', { class: 'soft' }, problem.message ?? 'Something went wrong.'),
+    h('p', { class: 'soft' }, unreachable ? 'Check your connection; nothing you entered is lost.' : problem.message ?? 'Something went wrong.'),
     problem.requestId && h('p', { class: 'soft small' }, 'Request ', h('code', null, problem.requestId)),
     h('p', { class: 'actions centered' }, h('button', { type: 'button', class: 'primary', onclick: again }, 'Try again')));
 }
@@ -31,10 +31,10 @@ export const adminsOnly = () => h('div', { class: 'state' },
   h('p', { class: 'soft' }, 'Ask an admin of your account if you need something from here.'),
   h('p', { class: 'actions centered' }, h('a', { class: 'button', href: '/profile' }, 'Go to your profile')));
 
-/** Fills a part of a page with what a promise brings, and keeps its place meanwhile. */
+/** Fills a part of a page with what a promise brings. What was there stays meanwhile, and pales. */
 export async function fill(part, make, signal) {
   part.setAttribute('aria-busy', 'true');
-  const waiting = setTimeout(() => part.replaceChildren(loading()), part.childElementCount ? 600 : 150);
+  const waiting = part.childElementCount ? undefined : setTimeout(() => part.replaceChildren(loading()), 150);
   try {
     const content = await make();
     if (!signal?.aborted) part.replaceChildren(...[content].flat().filter(Boolean));

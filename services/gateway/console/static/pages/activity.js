@@ -22,10 +22,10 @@ async function subjectOf(event) {
 async function row(event) {
   const details = detailWords(event.details);
   return h('tr', null,
-    h('td', null, await nameOf(event.actor)),
+    h('td', { class: 'name' }, await nameOf(event.actor)),
     h('td', null, actionWords(event.action), details && h('p', null, details)),
-    h('td', null, await subjectOf(event)),
-    h('td', null, h('span', { class: `badge ${event.result === 'OK' ? 'good' : 'bad'}` }, event.result === 'OK' ? 'Done' : 'Refused'), event.errorReason && h('p', null, h('code', null, event.errorReason))),
+    h('td', { class: 'name', 'data-label': 'On' }, await subjectOf(event)),
+    h('td', { class: 'mark' }, h('span', { class: `badge ${event.result === 'OK' ? 'good' : 'bad'}` }, event.result === 'OK' ? 'Done' : 'Refused'), event.errorReason && h('p', null, h('code', null, event.errorReason))),
     h('td', { class: 'soft' }, when(event.eventTime), h('p', null, event.clientAddress)));
 }
 
@@ -40,7 +40,7 @@ async function exportAll(button) {
   }
 }
 
-export default async function activity({ signal }) {
+export default function activity({ signal }) {
   let result = '';
   const list = h('div', null);
   const pages = pager(pageSize, async (token) => {
@@ -54,7 +54,7 @@ export default async function activity({ signal }) {
     }, signal);
     return page && { shown: page.auditEvents.length, next: page.nextPageToken };
   });
-  await pages.refresh();
+  pages.refresh();
   return h('div', null,
     h('div', { class: 'page-head' }, h('h1', null, 'Activity'), h('button', { type: 'button', onclick: (event) => exportAll(event.target) }, 'Export as CSV')),
     choices('Show', [['', 'All'], ['OK', 'Done'], ['DENIED', 'Refused']], result, (chosen) => { result = chosen; pages.restart(); }),

@@ -71,9 +71,9 @@ function resetCard(agent) {
   const why = isMe(agent) ? 'Nobody resets their own. Ask another admin, or replace your authenticator in your profile.'
     : !mayTouch(agent) && 'Only an owner resets an owner.';
   return h('section', { class: 'card' },
-    h('div', { class: 'card-head' }, h('h2', null, 'A lost phone'),
-      h('button', { type: 'button', class: 'warns', disabled: Boolean(why), onclick: () => reset(agent) }, 'Reset Two-Factor Authentication')),
-    h('p', { class: 'soft' }, why || 'A reset removes the authenticator and the recovery codes and signs the agent out everywhere. The agent is told by mail.'));
+    h('div', { class: 'card-head' },
+      h('div', null, h('h2', null, 'A lost phone'), h('p', { class: 'soft' }, why || 'A reset removes the authenticator and the recovery codes and signs the agent out everywhere. The agent is told by mail.')),
+      h('button', { type: 'button', class: 'warns', disabled: Boolean(why), onclick: () => reset(agent) }, 'Reset Two-Factor Authentication')));
 }
 
 async function reset(agent) {

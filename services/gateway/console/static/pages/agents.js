@@ -28,7 +28,7 @@ function tile(agent) {
     missing && h('span', { class: 'tile-warning' }, icon('warning'), unseen('Two-Factor Authentication not setup'))));
 }
 
-export default async function agents({ query, signal }) {
+export default function agents({ query, signal }) {
   const account = accountName();
   const path = `/v1/${account}/agents`;
   let mfa = query.get('mfa') in filters ? query.get('mfa') : '';
@@ -72,7 +72,7 @@ export default async function agents({ query, signal }) {
   signal.addEventListener('abort', () => clearTimeout(typing));
 
   countAll();
-  await pages.refresh();
+  pages.refresh();
   return h('div', null,
     h('div', { class: 'page-head' }, h('h1', null, 'Agents'), h('div', { class: 'actions' },
       h('a', { class: 'button', href: '/agents/import' }, 'Import'),

@@ -61,8 +61,8 @@ async function run(rows, sendInvitations, results, signal) {
     if (ok) added += 1; else failed += 1;
     // With thousands of lines, only those that need somebody stay on the page.
     if (ok && rows.length > 500) return;
-    body.append(h('tr', null, h('td', null, at + 2), h('td', null, row.displayName ?? '–', h('p', null, row.email ?? '')),
-      h('td', null, ok ? h('span', { class: 'badge good' }, icon('check'), outcome.agent.state === 'INVITED' ? 'Invited' : 'Added')
+    body.append(h('tr', null, h('td', { 'data-label': 'Line' }, at + 2), h('td', null, row.displayName ?? '–', h('p', null, row.email ?? '')),
+      h('td', { class: 'mark' }, ok ? h('span', { class: 'badge good' }, icon('check'), outcome.agent.state === 'INVITED' ? 'Invited' : 'Added')
         : [h('span', { class: 'badge bad' }, icon('warning'), 'Not added'), h('p', null, outcome.error.message)])));
   };
   for (let first = 0; first < rows.length && !signal.aborted; first += batchSize) {

@@ -11,7 +11,7 @@ import { empty, fill } from '../components/states.js';
 const pageSize = 50;
 const filters = [['', 'All'], ['SENT', 'Sent'], ['QUEUED', 'Waiting'], ['RETRYING', 'Trying again'], ['FAILED', 'Failed'], ['UNKNOWN', 'Perhaps sent']];
 
-export default async function notices({ query, signal }) {
+export default function notices({ query, signal }) {
   let state = filters.some(([name]) => name === query.get('state')) ? query.get('state') : '';
   const list = h('div', null);
   const pages = pager(pageSize, async (token) => {
@@ -23,7 +23,7 @@ export default async function notices({ query, signal }) {
     }, signal);
     return page && { shown: page.notices.length, total: page.totalSize, next: page.nextPageToken };
   });
-  await pages.refresh();
+  pages.refresh();
   return h('div', null,
     h('div', { class: 'page-head' }, h('h1', null, 'Notices'), h('button', { type: 'button', onclick: () => pages.refresh() }, 'Refresh')),
     choices('Show', filters, state, (chosen) => {

@@ -23,7 +23,7 @@ export default function profile({ signal }) {
   return h('div', null,
     h('div', { class: 'person' }, initials(me.agent.displayName, 'large'), h('div', null, h('h1', null, me.agent.displayName), h('p', { class: 'soft' }, me.agent.email), h('div', { class: 'badges' }, roleBadge(me.agent), mfaBadge(me.agent)))),
     twoFactor(me),
-    h('section', { class: 'card' }, h('div', { class: 'card-head' }, h('h2', null, 'Password'), h('button', { type: 'button', onclick: changePassword }, 'Change password')), h('p', { class: 'soft' }, 'A new password signs you out on your other devices.')),
+    h('section', { class: 'card' }, h('div', { class: 'card-head' }, h('div', null, h('h2', null, 'Password'), h('p', { class: 'soft' }, 'A new password signs you out on your other devices.')), h('button', { type: 'button', onclick: changePassword }, 'Change password'))),
     h('section', { class: 'card' }, h('h2', null, 'Devices'), devices));
 }
 
@@ -31,8 +31,10 @@ function twoFactor(me) {
   const factor = me.factors.find((one) => one.type === 'TOTP');
   if (!factor) {
     return h('section', { class: 'card' },
-      h('div', { class: 'card-head' }, h('h2', null, 'Two-factor authentication'), h('a', { class: 'button primary', href: '/set-up' }, 'Set up')),
-      h('p', null, me.enforcement.enforced ? ['Your account requires it. Sessions without it end on ', when(me.enforcement.sessionRevokeTime), '.'] : 'Not set up. With it, nobody signs in as you with your password alone.'));
+      h('div', { class: 'card-head' },
+        h('div', null, h('h2', null, 'Two-factor authentication'),
+          h('p', { class: 'soft' }, me.enforcement.enforced ? ['Your account requires it. Sessions without it end on ', when(me.enforcement.sessionRevokeTime), '.'] : 'Not set up. With it, nobody signs in as you with your password alone.')),
+        h('a', { class: 'button primary', href: '/set-up' }, 'Set up')));
   }
   const few = me.recoveryCodesLeft <= 3;
   return h('section', { class: 'card' },

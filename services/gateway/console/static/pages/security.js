@@ -42,8 +42,10 @@ export default async function security({ signal }) {
       const draft = wanted();
       if (isSame(draft, policy)) return announce('Nothing to save: this is how it is.');
       memory.keep('policyDraft', draft);
+      // What is saved is a change of what was seen, and so is what is foretold.
+      if ((await get(path, signal)).etag !== policy.etag) return queueMicrotask(explainConflict);
       const requestId = crypto.randomUUID();
-      const saved = await previewAndSave(account, draft,
+      const saved = await previewAndSave(account, draft, signal,
         () => patch(`${path}${query({ requestId })}`, { ...draft, etag: policy.etag }),
         () => queueMicrotask(explainConflict));
       if (!saved?.etag) return undefined;
@@ -65,6 +67,7 @@ export default async function security({ signal }) {
     const mine = wanted();
     const [theirs, { revisions: [last] }] = await Promise.all([get(path), get(`${path}/revisions?pageSize=1`)]);
     const who = await nameOf(last.actor);
+    loadHistory();
     const say = (p) => [p.enforced ? 'Enforced' : 'Not enforced', `, grace period ${inWords(secondsOf(p.gracePeriod))}`];
     conflict.replaceChildren(h('div', { class: 'note warn', role: 'alert', tabindex: -1 }, icon('warning'), h('div', null,
       h('strong', null, who, ' changed this while you were editing'),

@@ -78,7 +78,7 @@ const steps = ['Scan', 'Type the code', 'Save recovery codes'];
 
 function page({ step, title, content }) {
   return h('div', { class: 'set-up' },
-    step !== undefined && h('ol', { class: 'steps no-print', 'aria-label': 'Steps' }, steps.map((name, i) => h('li', { class: i < step && 'done', 'aria-current': i === step && 'step' }, h('span', { class: 'step-number', 'aria-hidden': 'true' }, i < step ? icon('check') : i + 1), name))),
+    step !== undefined && h('ol', { class: 'steps no-print', 'aria-label': 'Steps' }, steps.map((name, i) => h('li', { class: i < step && 'done', 'aria-current': i === step && 'step' }, h('span', { class: 'step-number', 'aria-hidden': 'true' }, i < step ? icon('check') : i + 1), h('span', { class: 'step-name' }, name)))),
     h('h1', null, title), content);
 }
 
