@@ -18,6 +18,8 @@ import (
 const (
 	startEvery = 20 * time.Millisecond
 	startTries = 50
+	// startWait is how long policy's question waits for the first answer.
+	startWait = 500 * time.Millisecond
 )
 
 // keeper compares the store with the event stream and repairs it: a bucket that is
@@ -139,7 +141,11 @@ func (k *keeper) repair(ctx context.Context, to mark) error {
 		}
 	}
 	if len(empty) > 0 {
-		k.log.WarnContext(ctx, "Parts of the session store are empty and begin anew", slog.Int("parts", len(empty)))
+		level := slog.LevelWarn
+		if len(empty) == len(metas) && to.position == 0 {
+			level = slog.LevelInfo // of a suite in which nothing has happened yet, nothing was lost
+		}
+		k.log.Log(ctx, level, "Parts of the session store are empty and begin anew", slog.Int("parts", len(empty)))
 		k.repaired("begun")
 		if err := k.write(ctx, empty, to, func(m *meta) { m.born = k.now() }); err != nil {
 			return err

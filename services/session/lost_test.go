@@ -68,6 +68,22 @@ func (r *rig) neverUntilReady(token string) {
 	require.Error(r.t, err, "a revoked session came back")
 }
 
+// Policy asks at its own start, which is often ours too.
+func TestGetStoreState_waitsForTheStart(t *testing.T) {
+	r := newIdleRig(t, miniPlace(t), newClock(), quick())
+	policy := sessionv1.NewSessionServiceClient(r.conn("policy"))
+	_, err := policy.GetStoreState(t.Context(), &sessionv1.GetStoreStateRequest{})
+	requireReason(t, err, codes.Unavailable, errs.ReasonDependencyUnavailable)
+
+	answer := make(chan error, 1)
+	go func() {
+		_, err := policy.GetStoreState(t.Context(), &sessionv1.GetStoreStateRequest{})
+		answer <- err
+	}()
+	r.start()
+	require.NoError(t, <-answer)
+}
+
 // An empty store: sessions end and say why, nothing else does.
 func TestStoreLost(t *testing.T) {
 	eachStore(t, func(t *testing.T, p place) {

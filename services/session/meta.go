@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -80,6 +81,21 @@ func (f *floor) get() (mark, bool) {
 		return *m, true
 	}
 	return mark{}, false
+}
+
+// await returns once the floor is known, or has not become known for a while.
+func (f *floor) await(ctx context.Context, atMost time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	ticker := time.NewTicker(startEvery)
+	defer ticker.Stop()
+	for _, known := f.get(); !known; _, known = f.get() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
 }
 
 func (f *floor) raise(to mark) {

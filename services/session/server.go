@@ -174,6 +174,9 @@ func (s *sessionServer) ApplyEnforcement(ctx context.Context, req *sessionv1.App
 }
 
 func (s *sessionServer) GetStoreState(ctx context.Context, _ *sessionv1.GetStoreStateRequest) (*sessionv1.GetStoreStateResponse, error) {
+	// A process that starts knows in a moment. Policy, which asks at its own start,
+	// would come back only seconds later, and tell every enforcement that much later.
+	s.store.floor.await(ctx, startWait)
 	generation, err := s.store.generation(ctx)
 	if err != nil {
 		return nil, err
