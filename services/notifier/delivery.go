@@ -266,7 +266,12 @@ func (c *courier) settle(ctx context.Context, owner string, n notice, o settleme
 			c.metrics.count(n.kind, o.state, 1)
 			return nil
 		case err == nil:
-			c.log.WarnContext(ctx, "Notice was lost to another copy", slog.String("notice", n.id), slog.String("state", string(o.state)))
+			// A newer policy suppresses what waits, and what we are about to suppress too.
+			level := slog.LevelWarn
+			if o.state == stateSuppressed {
+				level = slog.LevelDebug
+			}
+			c.log.Log(ctx, level, "Notice was lost to another copy", slog.String("notice", n.id), slog.String("state", string(o.state)))
 			return nil
 		case ctx.Err() != nil:
 			return err
