@@ -104,7 +104,7 @@ func (v victim) survive(t *testing.T) {
 	v.sink.Reset() // of the mails to those who have set up
 	v.sink.Default(mailsink.Slow(mailsink.BeforeStore, slowness))
 
-	deadline := v.enforce(t, account)
+	deadline := v.enforce(t, account, killGrace)
 	var watches sync.WaitGroup
 	ends := make([]error, len(tokens))
 	for i, token := range tokens {
@@ -153,12 +153,12 @@ func (v victim) gather(t *testing.T, account string) (addresses []string) {
 }
 
 // enforce switches enforcement on and returns when sessions end.
-func (v victim) enforce(t *testing.T, account string) time.Time {
+func (v victim) enforce(t *testing.T, account string, grace time.Duration) time.Time {
 	t.Helper()
 	response, err := policyv1.NewPolicyServiceClient(v.connect("policy")).UpdateMfaPolicy(bearer(t.Context(), operatorToken),
 		&policyv1.UpdateMfaPolicyRequest{
 			MfaPolicy: &policyv1.MfaPolicy{
-				Name: "accounts/" + account + "/mfaPolicy", Enforced: true, GracePeriod: durationpb.New(killGrace),
+				Name: "accounts/" + account + "/mfaPolicy", Enforced: true, GracePeriod: durationpb.New(grace),
 			},
 			UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"enforced", "grace_period"}},
 		})

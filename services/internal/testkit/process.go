@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -40,7 +41,7 @@ func StartProcess(t testing.TB, binary string, environ ...string) *Process {
 	return p
 }
 
-// Start starts the program again after Kill, with the same environment.
+// Start starts the program again after Kill or Stop, with the same environment.
 func (p *Process) Start(t testing.TB) {
 	t.Helper()
 	child, err := startChild(program{args: p.args, dir: p.dir, quit: syscall.SIGTERM})
@@ -52,6 +53,29 @@ func (p *Process) Start(t testing.TB) {
 func (p *Process) Kill(testing.TB) {
 	p.child.end(syscall.SIGKILL)
 	p.child = nil
+}
+
+// Terminate asks the program to end, as a platform does that moves it elsewhere.
+func (p *Process) Terminate(t testing.TB) {
+	t.Helper()
+	require.NoErrorf(t, p.child.cmd.Process.Signal(syscall.SIGTERM), "terminate %s", p.name)
+}
+
+// Stop asks the program to end and returns its exit code once it is gone, or -1 if
+// a signal ended it, as one does when the program takes longer than it may.
+func (p *Process) Stop(t testing.TB, within time.Duration) (exitCode int) {
+	t.Helper()
+	p.Terminate(t)
+	late := time.NewTimer(within)
+	defer late.Stop()
+	select {
+	case <-p.child.exited:
+	case <-late.C:
+	}
+	p.child.end(syscall.SIGKILL)
+	exitCode = p.child.cmd.ProcessState.ExitCode()
+	p.child = nil
+	return exitCode
 }
 
 // Exited is closed once the program is gone.
