@@ -285,27 +285,27 @@ func TestReencryption_changedMeanwhile_left(t *testing.T) {
 		w := s.world()
 		w.manyFactors(3)
 		s.promote()
-		reading, written := make(chan struct{}), make(chan int64, 1)
+		locked, reading, written := make(chan struct{}), make(chan struct{}), make(chan int64, 1)
+		go func() {
+			<-locked
+			var renewed int64
+			err := auth.NewReencryption(s.db, s.keys).Run(t.Context(), func(p auth.ReencryptionProgress) {
+				if p.Kind == "TOTP secrets" && p.Seen == 0 {
+					close(reading)
+				}
+				renewed = max(renewed, p.Renewed)
+			})
+			if err != nil {
+				t.Errorf("run: %v", err)
+			}
+			written <- renewed
+		}()
 		var once sync.Once
 		require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 			if _, err := tx.Exec(ctx, `UPDATE factors SET secret = ? WHERE id = 'factor-001'`, []byte("another")); err != nil {
 				return err
 			}
-			once.Do(func() {
-				go func() {
-					var renewed int64
-					err := auth.NewReencryption(s.db, s.keys).Run(t.Context(), func(p auth.ReencryptionProgress) {
-						if p.Kind == "TOTP secrets" && p.Seen == 0 {
-							close(reading)
-						}
-						renewed = max(renewed, p.Renewed)
-					})
-					if err != nil {
-						t.Errorf("run: %v", err)
-					}
-					written <- renewed
-				}()
-			})
+			once.Do(func() { close(locked) })
 			<-reading
 			// It has read the old secret, and waits for this transaction to write.
 			require.Never(t, func() bool { return len(written) > 0 }, 200*time.Millisecond, 10*time.Millisecond)

@@ -29,7 +29,7 @@ func names(t *testing.T, path string) []string {
 
 func TestEdit_wholeRotation(t *testing.T) {
 	path, old := generated(t)
-	require.NoError(t, os.Chmod(path, 0o400)) //nolint:gosec // for the owner alone
+	require.NoError(t, os.Chmod(path, 0o400))
 	running, err := keyring.Load(path)
 	require.NoError(t, err)
 	sealed := running.Seal(purposeA, []byte("secret"), "acme")
@@ -80,8 +80,8 @@ func TestEdit_refused_changesNothing(t *testing.T) {
 		"no such file":          func() error { return keyring.Promote(path+"x", old) },
 		"somebody else is chan": func() error { return whileLocked(t, path, func() error { return keyring.Promote(path, old) }) },
 		"chmod 600": func() error {
-			require.NoError(t, os.Chmod(path, 0o644))                    //nolint:gosec // what must be refused
-			defer func() { require.NoError(t, os.Chmod(path, 0o600)) }() //nolint:gosec // as it was
+			require.NoError(t, os.Chmod(path, 0o644)) //nolint:gosec // what must be refused
+			defer func() { require.NoError(t, os.Chmod(path, 0o600)) }()
 			return keyring.Promote(path, old)
 		},
 	} {
@@ -146,13 +146,13 @@ func TestFollow_brokenFile_keepsTheKeys(t *testing.T) {
 	good, err := os.ReadFile(path)
 	require.NoError(t, err)
 
-	require.NoError(t, os.WriteFile(path, good[:len(good)/2], 0o600))
+	require.NoError(t, os.WriteFile(path, good[:len(good)/2], 0o600)) //nolint:gosec // in the folder of the test
 	require.ErrorContains(t, look().(error), "not the JSON of a keys file")
 	require.NoError(t, os.Remove(path))
 	require.ErrorIs(t, look().(error), fs.ErrNotExist)
 	require.Equal(t, []string{old}, k.Names())
 
-	require.NoError(t, os.WriteFile(path, good, 0o600))
+	require.NoError(t, os.WriteFile(path, good, 0o600)) //nolint:gosec // in the folder of the test
 	_, err = keyring.Add(path, "next")
 	require.NoError(t, err)
 	require.Equal(t, keyring.Change{Added: []string{"next"}}, look())

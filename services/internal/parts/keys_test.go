@@ -94,7 +94,7 @@ func TestKeys(t *testing.T) {
 	require.Eventually(t, func() bool { return failures() == 2 }, 10*time.Second, time.Millisecond)
 	require.Empty(t, lines)
 
-	require.NoError(t, os.WriteFile(path, content, 0o600))
+	require.NoError(t, os.WriteFile(path, content, 0o600)) //nolint:gosec // in the folder of the test
 	require.NoError(t, keyring.Remove(path, old))
 	hangUp(`msg="Keys reloaded" primary=next keys=1 added=[] removed=[` + old + `]`)
 }
