@@ -73,11 +73,14 @@ func TestCompose_hardensEveryContainer(t *testing.T) {
 	for _, name := range services() {
 		s := p.Services[name]
 		require.Equal(t, "65532:65532", s.User, name)
-		require.Greater(t, time.Duration(*s.StopGracePeriod), 20*time.Second, name)
+		require.NotNil(t, s.Environment["TWOFOLD_SHUTDOWN_TIMEOUT"], name)
+		timeout, err := time.ParseDuration(*s.Environment["TWOFOLD_SHUTDOWN_TIMEOUT"])
+		require.NoError(t, err, name)
+		require.GreaterOrEqual(t, time.Duration(*s.StopGracePeriod), timeout+5*time.Second, name)
 		require.Equal(t, name, *s.Build.Args["SERVICE"], name)
 		require.Equal(t, "service", s.Build.Target, name)
 		dockerfile := filepath.Join(s.Build.Context, s.Build.Dockerfile)
-		_, err := os.Stat(dockerfile)
+		_, err = os.Stat(dockerfile)
 		require.NoError(t, err)
 		require.True(t, s.Volumes[0].ReadOnly, name)
 	}

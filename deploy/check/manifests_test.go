@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -231,8 +232,24 @@ func TestKubernetes_containersHaveLimitsAndProbes(t *testing.T) {
 				require.Equal(t, "metrics", probe.HTTPGet.Port.StrVal, name)
 			}
 		}
-		// A process gives its calls 20 s after the pause (services/internal/app).
-		require.GreaterOrEqual(t, *pod.TerminationGracePeriodSeconds, c.Lifecycle.PreStop.Sleep.Seconds+20+2, name)
+	}
+}
+
+// A process has the time to stop that it takes, and says that it stops for long
+// enough that a readiness probe and the endpoints have the chance to notice.
+func TestKubernetes_podsHaveTheTimeToStop(t *testing.T) {
+	m := load(t)
+	for name, deployment := range m.deployments {
+		env := environment(t, m, deployment, nil)
+		delay, err := time.ParseDuration(env["TWOFOLD_SHUTDOWN_DELAY"])
+		require.NoError(t, err, name)
+		timeout, err := time.ParseDuration(env["TWOFOLD_SHUTDOWN_TIMEOUT"])
+		require.NoError(t, err, name)
+		pod := deployment.Spec.Template.Spec
+		grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second
+		require.GreaterOrEqual(t, grace, delay+timeout+5*time.Second, name)
+		require.GreaterOrEqual(t, delay, time.Duration(pod.Containers[0].ReadinessProbe.PeriodSeconds)*time.Second, name)
+		require.Nil(t, pod.Containers[0].Lifecycle, "%s waits by itself", name)
 	}
 }
 
