@@ -174,7 +174,7 @@ func (c *chain) logOutcome(ctx context.Context, call *call, refusal *errs.Error,
 	}
 	attrs := []slog.Attr{
 		slog.String("request_id", call.requestID),
-		slog.String("method", call.method),
+		slog.String("method", c.knownMethod(call.method)),
 		slog.Duration("duration", elapsed),
 	}
 	if caller := call.caller; caller != nil {
