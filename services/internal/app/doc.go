@@ -4,6 +4,7 @@
 //
 // It is the only package that reads the environment, the clock and signals, and
 // the only one that ends the process. It does not know what a service is: a main
-// builds its service from [Config] and hands tasks to [Run]; the all-in-one does
-// the same with the parts it embeds.
+// builds its service from [Config] and hands its [Parts] to [Process.Run]; the
+// all-in-one does the same with the parts it embeds. The kind of a part says when it
+// stops.
 package app
