@@ -30,9 +30,12 @@ type processes struct {
 	children  map[string]*testkit.Process
 	authority *mtls.Authority
 	sink      *mailsink.Server
+	dir       string // of their keys
 }
 
-func startProcesses(t *testing.T) *processes {
+// startProcesses starts the five processes. What more says of a process is set
+// beside everything else, or in its place.
+func startProcesses(t *testing.T, more ...func(name string) []string) *processes {
 	t.Helper()
 	programDir := filepath.Dir(binary(t, "policy"))
 	dir := t.TempDir()
@@ -42,7 +45,7 @@ func startProcesses(t *testing.T) *processes {
 	require.NoError(t, keyring.Generate(keys))
 	p := &processes{
 		addrs: map[string]string{}, children: map[string]*testkit.Process{},
-		authority: authority, sink: mailsink.Start(t, mailsink.Options{}),
+		authority: authority, sink: mailsink.Start(t, mailsink.Options{}), dir: dir,
 	}
 	rest := freeAddr(t)
 	p.baseURL = "http://" + rest
@@ -65,6 +68,9 @@ func startProcesses(t *testing.T) *processes {
 			"TWOFOLD_GRPC_ADDR=" + p.addrs[name],
 			"TWOFOLD_TLS_CERT=" + filepath.Join(dir, name+".pem"), "TWOFOLD_TLS_KEY=" + filepath.Join(dir, name+"-key.pem"),
 		}, common...)
+		for _, add := range more {
+			own = append(own, add(name)...)
+		}
 		p.children[name] = testkit.StartProcess(t, filepath.Join(programDir, name), own...)
 	}
 	p.mail = mailsTo(p.sink)
