@@ -79,133 +79,144 @@ func (s *suite) waiting(ctx context.Context, email string) (token string, err er
 	return token, err
 }
 
-// crowd signs in again and again, and everybody must get in each time.
+// crowd is two copies of the service, which read one keys file, and agents who sign in
+// through both, again and again. Everybody must get in each time.
 type crowd struct {
-	t       *testing.T
-	signIns []*atomic.Int64 // how many each has done
+	*world
+	path   string
+	rings  []*keyring.Keyring
+	copies []authv1.SignInServiceClient
+
+	emails []string
+	phones []*phone
+	done   []atomic.Int64 // sign-ins, by agent
+	codes  []string       // the owner's recovery codes
 }
 
-// join adds somebody to the crowd, who signs in through the copies in turn.
-func (c *crowd) join(running *sync.WaitGroup, stopped context.Context, signIn func(ctx context.Context, round int) error) {
-	done := &atomic.Int64{}
-	c.signIns = append(c.signIns, done)
+func newCrowd(s *suite) *crowd {
+	s.t.Helper()
+	c := &crowd{path: filepath.Join(s.t.TempDir(), "keys.json"), emails: []string{"a@example.com", "b@example.com", "c@example.com", "d@example.com"}}
+	require.NoError(s.t, keyring.Generate(c.path))
+	for range 2 {
+		keys, err := keyring.Load(c.path)
+		require.NoError(s.t, err)
+		c.rings = append(c.rings, keys)
+	}
+	s.keys = c.rings[0]
+	c.world = s.world()
+	s.keys = c.rings[1]
+	c.copies = []authv1.SignInServiceClient{c.signIns(), authv1.NewSignInServiceClient(s.start().conn(""))}
+	_, done := c.enrolled()
+	c.codes = done.GetRecoveryCodes()
+	for _, email := range c.emails {
+		c.person(email)
+		phone, _ := c.enrolledAs(email)
+		c.phones = append(c.phones, phone)
+	}
+	c.done = make([]atomic.Int64, len(c.emails))
+	return c
+}
+
+// signInUntil has all of them sign in until stopped ends, and returns then.
+func (c *crowd) signInUntil(stopped context.Context) {
 	ctx := context.WithoutCancel(stopped)
-	running.Go(func() {
-		for round := 0; stopped.Err() == nil; round++ {
-			if err := signIn(ctx, round); err != nil {
-				c.t.Errorf("sign-in %d: %v", round, err)
-				return
+	var running sync.WaitGroup
+	for i := range c.emails {
+		running.Go(func() {
+			for round := 0; stopped.Err() == nil; round++ {
+				if err := c.signInOnce(ctx, i, c.copies[(i+round)%2]); err != nil {
+					c.t.Errorf("sign-in %d of %s: %v", round, c.emails[i], err)
+					return
+				}
+				c.done[i].Add(1)
 			}
-			done.Add(1)
-		}
-	})
+		})
+	}
+	running.Wait()
 }
 
-// everybodyAgain waits until each has signed in, having begun after this call.
+func (c *crowd) signInOnce(ctx context.Context, i int, through authv1.SignInServiceClient) error {
+	// A code is good once for a step; here its use is forgotten again.
+	_, err := c.s.db.Exec(ctx, `UPDATE factors SET last_step = 0 WHERE agent_id = (SELECT id FROM agents WHERE email_key = ?)`, c.emails[i])
+	if err != nil {
+		return err
+	}
+	token, err := c.s.waiting(ctx, c.emails[i])
+	if err != nil {
+		return err
+	}
+	_, err = through.VerifySignIn(ctx, &authv1.VerifySignInRequest{
+		SignInToken: token, Answer: &authv1.VerifySignInRequest_TotpCode{TotpCode: c.phones[i].at(0)},
+	})
+	return err
+}
+
+// everybodyAgain waits until each has signed in, having begun after this call, and
+// uses a recovery code at each copy, while there are any.
 func (c *crowd) everybodyAgain(why string) {
 	c.t.Helper()
-	for _, done := range c.signIns {
+	for i := range c.done {
 		// The first may have begun before.
-		want := done.Load() + 2
-		require.Eventually(c.t, func() bool { return c.t.Failed() || done.Load() >= want }, time.Minute, time.Millisecond, why)
+		want := c.done[i].Load() + 2
+		require.Eventually(c.t, func() bool { return c.t.Failed() || c.done[i].Load() >= want }, time.Minute, time.Millisecond, why)
 	}
 	require.False(c.t, c.t.Failed(), why)
+	if len(c.codes) == 0 {
+		return
+	}
+	for _, through := range c.copies {
+		token, err := c.s.waiting(c.t.Context(), ownerEmail)
+		require.NoError(c.t, err)
+		_, err = through.VerifySignIn(c.t.Context(), &authv1.VerifySignInRequest{
+			SignInToken: token, Answer: &authv1.VerifySignInRequest_RecoveryCode{RecoveryCode: c.codes[0]},
+		})
+		require.NoError(c.t, err, why)
+		c.codes = c.codes[1:]
+	}
 }
 
-// The rotation of docs/keys.md, with two copies of the service that read the file one
-// after the other, while agents sign in through both.
+// step is a change of the file, which one copy reads and then the other.
+func (c *crowd) step(why string, change func() error) {
+	c.t.Helper()
+	require.NoError(c.t, change())
+	for _, keys := range c.rings {
+		_, err := keys.Reload(c.path)
+		require.NoError(c.t, err)
+		c.everybodyAgain(why)
+	}
+}
+
+// The rotation of docs/keys.md, while agents sign in, and one is setting up.
 func TestRotation_whileAgentsSignIn(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
-		path := filepath.Join(t.TempDir(), "keys.json")
-		require.NoError(t, keyring.Generate(path))
-		load := func() *keyring.Keyring {
-			keys, err := keyring.Load(path)
-			require.NoError(t, err)
-			return keys
-		}
-		rings := []*keyring.Keyring{load(), load()}
-		old := rings[0].Primary()
-		s.keys = rings[0]
-		w := s.world()
-		s.keys = rings[1]
-		copies := []authv1.SignInServiceClient{w.signIns(), authv1.NewSignInServiceClient(s.start().conn(""))}
-
+		c := newCrowd(s)
+		old := c.rings[0].Primary()
+		c.person("late@example.com")
+		late := c.signInAs("late@example.com").GetEnrollmentRequired().GetSignInToken()
+		begun, err := c.signIns().BeginSignInEnrollment(t.Context(), &authv1.BeginSignInEnrollmentRequest{SignInToken: late})
+		require.NoError(t, err)
 		stopped, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		defer running.Wait()
 		defer stop()
-		// All phones first: that moves the clock.
-		_, done := w.enrolled()
-		unused := done.GetRecoveryCodes()
-		emails, phones := []string{"a@example.com", "b@example.com", "c@example.com", "d@example.com"}, make([]*phone, 4)
-		for i, email := range emails {
-			w.person(email)
-			phones[i], _ = w.enrolledAs(email)
-		}
-		c := &crowd{t: t}
-		for i, email := range emails {
-			c.join(&running, stopped, func(ctx context.Context, round int) error {
-				// A code is good once for a step; here its place is forgotten again.
-				_, err := s.db.Exec(ctx, `UPDATE factors SET last_step = 0 WHERE agent_id = (SELECT id FROM agents WHERE email_key = ?)`, email)
-				if err != nil {
-					return err
-				}
-				token, err := s.waiting(ctx, email)
-				if err != nil {
-					return err
-				}
-				_, err = copies[(i+round)%2].VerifySignIn(ctx, &authv1.VerifySignInRequest{
-					SignInToken: token, Answer: &authv1.VerifySignInRequest_TotpCode{TotpCode: phones[i].at(0)},
-				})
-				return err
-			})
-		}
-		recoverOnce := func(why string) {
-			t.Helper()
-			for _, signIns := range copies {
-				token, err := s.waiting(t.Context(), ownerEmail)
-				require.NoError(t, err)
-				_, err = signIns.VerifySignIn(t.Context(), &authv1.VerifySignInRequest{
-					SignInToken: token, Answer: &authv1.VerifySignInRequest_RecoveryCode{RecoveryCode: unused[0]},
-				})
-				require.NoError(t, err, why)
-				unused = unused[1:]
-			}
-		}
-		w.person("late@example.com")
-		late := w.signInAs("late@example.com").GetEnrollmentRequired().GetSignInToken()
-		begun, err := w.signIns().BeginSignInEnrollment(t.Context(), &authv1.BeginSignInEnrollmentRequest{SignInToken: late})
-		require.NoError(t, err)
-		// step is a change of the file, which one copy reads and then the other.
-		step := func(why string, change func() error) {
-			t.Helper()
-			require.NoError(t, change())
-			for _, keys := range rings {
-				_, err := keys.Reload(path)
-				require.NoError(t, err)
-				c.everybodyAgain(why)
-				if unused != nil {
-					recoverOnce(why)
-				}
-			}
-		}
+		running.Go(func() { c.signInUntil(stopped) })
 
-		step("add", func() error { _, err := keyring.Add(path, "new"); return err })
-		step("promote", func() error { return keyring.Promote(path, "new") })
+		c.step("add", func() error { _, err := keyring.Add(c.path, "new"); return err })
+		c.step("promote", func() error { return keyring.Promote(c.path, "new") })
 		require.Equal(t, int64(6), s.reencrypt(), "five factors, and one being set up")
 		c.everybodyAgain("made anew")
-		require.Equal(t, map[string]int64{
-			"TOTP secrets new": 5, "TOTP secrets being set up new": 1, "recovery codes " + old: 42,
-		}, s.underKeys())
 		require.Zero(t, s.reencrypt(), "nothing is left to do")
+		require.Equal(t, map[string]int64{
+			"TOTP secrets new": 5, "TOTP secrets being set up new": 1, "recovery codes " + old: 40,
+		}, s.underKeys())
 
 		// Codes need the old key until they are gone.
 		s.exec(`DELETE FROM recovery_codes`)
-		unused = nil
-		step("remove", func() error { return keyring.Remove(path, old) })
-		_, err = w.signIns().ConfirmSignInEnrollment(t.Context(), &authv1.ConfirmSignInEnrollmentRequest{
+		require.Empty(t, c.codes)
+		c.step("remove", func() error { return keyring.Remove(c.path, old) })
+		_, err = c.signIns().ConfirmSignInEnrollment(t.Context(), &authv1.ConfirmSignInEnrollmentRequest{
 			SignInToken: late, EnrollmentId: begun.GetEnrollment().GetEnrollmentId(),
-			Code: w.phone(begun.GetEnrollment().GetSecret()).at(0),
+			Code: c.phone(begun.GetEnrollment().GetSecret()).at(0),
 		})
 		require.NoError(t, err)
 		require.Equal(t, map[string]int64{"TOTP secrets new": 6, "recovery codes new": 10}, s.underKeys())
