@@ -61,14 +61,17 @@ func TestSecurity_mailServerDown(t *testing.T) {
 	require.NoError(t, listener.Close())
 	s := start(t, "TWOFOLD_SMTP_URL=smtp://"+listener.Addr().String(), "TWOFOLD_MAIL_FROM=Twofold <no-reply@acme.example>")
 	s.account(person("Adam Admin", "ADMIN"))
-	b := open(t, chromium(t), s.url)
+	b := tour{open(t, chromium(t), s.url), axe(t)}
 	b.goTo("/manage/security")
 	b.signIn("adam@acme.example")
 	b.at("Security")
 	s.enforce()
 	b.sees("The mail server does not take mails at the moment")
+	b.sees("This session ends on")
+	b.show("security-mail-server-down")
 	b.goTo("/notices")
-	b.sees("Trying again")
+	b.sees("next attempt")
+	b.show("notices-trying-again")
 }
 
 // The keyboard alone signs in and requires two-factor authentication of everybody.

@@ -261,19 +261,6 @@ func (b *browser) picture(name string) {
 	require.NoError(b.t, os.WriteFile(filepath.Join(picturesDir(), name+".png"), content, 0o600))
 }
 
-// pictures keeps what the page looks like in both themes, wide and narrow.
-func (b *browser) pictures(name string) {
-	b.t.Helper()
-	for _, scheme := range []string{"light", "dark"} {
-		b.look(1440, scheme)
-		b.picture(name + "-" + scheme)
-	}
-	b.look(360, "light")
-	b.picture(name + "-narrow")
-	require.LessOrEqual(b.t, value[int](b, "document.documentElement.scrollWidth"), 360, "the page %s is wider than a small phone", name)
-	b.look(1440, "light")
-}
-
 // reload loads the page again.
 func reload(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
 	return chromedp.Reload()(ctx, t)

@@ -62,5 +62,5 @@ func TestAgents_tenThousand(t *testing.T) {
 			b.await(`!document.querySelector('[aria-busy]')`)
 		}
 	}, `document.body.innerText.includes('1,201–1,260 of 10,002')`)
-	b.pictures("agents-many")
+	b.picture("agents-many")
 }

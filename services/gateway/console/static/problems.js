@@ -42,7 +42,7 @@ export const endings = {
     title: 'You were signed out',
     text: 'Your account requires two-factor authentication, and the time to set it up is over. Sign in again and you are led through it.',
   },
-  SESSION_REVOKED: { title: 'You were signed out', text: 'This session was ended on another device, by an admin, or by a change to how you sign in.' },
+  SESSION_REVOKED: { title: 'You were signed out', text: 'This session was ended on another device or in another tab, by an admin, or by a change to how you sign in.' },
   SESSION_EXPIRED: { title: 'You were signed out', text: 'This session was not used for a while, or has reached its age limit.' },
   SESSION_STORE_LOST: { title: 'You were signed out', text: 'Twofold had to end all sessions after a fault. Nothing else is lost.' },
   SESSION_UNKNOWN: { title: 'You were signed out', text: 'This session is over.' },

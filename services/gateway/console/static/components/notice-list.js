@@ -41,7 +41,7 @@ export function noticeList(notices, renew, { withAgent = true } = {}) {
         withAgent && h('td', null, h('a', { href: `/agents/${notice.agent.split('/').at(-1)}` }, notice.displayName || notice.email), h('p', null, notice.email)),
         h('td', null, kindNames[notice.kind] ?? notice.kind),
         h('td', { class: 'mark' }, h('span', { class: `badge ${tone}` }, name),
-          notice.state === 'RETRYING' && notice.nextAttemptTime && h('p', null, `${count(notice.failedAttempts, 'failed attempt')}, next `, when(notice.nextAttemptTime)),
+          notice.state === 'RETRYING' && notice.nextAttemptTime && h('p', null, Number(notice.failedAttempts) > 0 && `${count(notice.failedAttempts, 'failed attempt')} · `, 'next attempt ', when(notice.nextAttemptTime)),
           meanings[notice.state] && h('p', null, meanings[notice.state]),
           ['FAILED', 'RETRYING', 'UNKNOWN'].includes(notice.state) && notice.lastError && h('p', null, notice.lastError),
           ['FAILED', 'UNKNOWN'].includes(notice.state) && h('button', { type: 'button', onclick: () => resend(notice, renew) }, 'Send again')),

@@ -48,7 +48,7 @@ function picture(rollout, countdown) {
       figure('Mails sent', number(notices.sent)), figure('Waiting', number(waiting)),
       figure('Failed', number(Number(notices.failed) + Number(notices.unknown))), figure('Sessions ending', number(rollout.sessionsEnding))),
     Number(notices.retrying) > 0 && h('p', { class: 'note warn', role: 'status' }, icon('warning'), h('span', null,
-      `The mail server does not take mails at the moment: ${count(notices.retrying, 'mail')} will be tried again by ${Number(notices.retrying) === 1 ? 'itself' : 'themselves'}. The date below stays; agents also see it on every page, and at their next sign-in.`)),
+      `The mail server does not take mails at the moment. Twofold keeps trying to send ${count(notices.retrying, 'mail')}. The date below stays; agents also see it on every page, and at their next sign-in.`)),
     Number(notices.failed) + Number(notices.unknown) > 0 && h('p', { class: 'note bad' }, icon('warning'), h('span', null,
       'Some mails did not arrive, or perhaps not. ', h('a', { href: '/notices?state=FAILED' }, 'See the notices'), ' to send them again.')),
     Date.parse(rollout.sessionRevokeTime) > Date.now()

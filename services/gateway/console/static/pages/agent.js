@@ -122,21 +122,22 @@ async function edit(agent) {
 }
 
 async function sessions(agent, signal) {
-  const { sessions: list } = await get(`/v1/${agent.name}/sessions${queryOf({ pageSize: 20 })}`, signal);
+  const { sessions: list, nextPageToken } = await get(`/v1/${agent.name}/sessions${queryOf({ pageSize: 20 })}`, signal);
   if (!list.length) return empty('Signed in nowhere');
   const endAll = async () => {
     const done = await ask({
-      title: `Sign ${agent.displayName} out everywhere?`, danger: true, confirm: 'Sign out everywhere', body: h('p', null, `${count(list.length, 'session')} ${list.length === 1 ? 'ends' : 'end'} at once.`),
+      title: `Sign ${agent.displayName} out everywhere?`, danger: true, confirm: 'Sign out everywhere', body: h('p', null, nextPageToken ? 'All sessions end at once.' : `${count(list.length, 'session')} ${list.length === 1 ? 'ends' : 'end'} at once.`),
       submit: () => post(`/v1/${agent.name}/sessions:revokeAll`),
     });
     if (!done) return;
     announce(`${agent.displayName} is signed out everywhere.`);
     show();
   };
-  return [deviceList(list), h('div', { class: 'actions' }, h('button', { type: 'button', onclick: endAll }, 'Sign out everywhere'))];
+  return [deviceList(list), nextPageToken && h('p', { class: 'soft' }, 'There are more.'), h('div', { class: 'actions' }, h('button', { type: 'button', onclick: endAll }, 'Sign out everywhere'))];
 }
 
 async function notices(agent, renew, signal) {
-  const { notices: list } = await get(`/v1/${accountName()}/notices${queryOf({ pageSize: 10, filter: `agent=${agent.name}` })}`, signal);
-  return list.length ? noticeList(list, renew, { withAgent: false }) : empty('No mails so far');
+  const { notices: list, nextPageToken } = await get(`/v1/${accountName()}/notices${queryOf({ pageSize: 10, filter: `agent=${agent.name}` })}`, signal);
+  if (!list.length) return empty('No mails so far');
+  return [noticeList(list, renew, { withAgent: false }), nextPageToken && h('p', { class: 'soft' }, `The newest ${list.length}.`)];
 }

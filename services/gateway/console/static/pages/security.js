@@ -2,7 +2,7 @@
 
 import { get, patch, query } from '../api.js';
 import { h, icon } from '../dom.js';
-import { accountName, memory } from '../identity.js';
+import { accountName, memory, refreshMe } from '../identity.js';
 import { inWords, secondsOf, when } from '../time.js';
 import { form, submitButton, tick, toggle } from '../components/form.js';
 import { gracePeriod } from '../components/grace-period.js';
@@ -61,6 +61,7 @@ export default async function security({ signal }) {
     show(policy);
     conflict.replaceChildren();
     loadHistory();
+    refreshMe().catch(() => {}); // one's own session may end now, or stay
   }
 
   async function explainConflict() {
