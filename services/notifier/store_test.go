@@ -134,7 +134,9 @@ func TestCourier_storesTheOutcomeOnceItCan(t *testing.T) {
 		_, err = s.db.Exec(ctx, `ALTER TABLE notices RENAME TO elsewhere`)
 		require.NoError(t, err)
 		settled := make(chan error, 1)
-		go func() { settled <- c.settle(ctx, batch.owner, batch.notices[0], settlement{state: stateSent, told: true}) }()
+		go func() {
+			settled <- c.settle(ctx, batch.owner, batch.notices[0], settlement{state: stateSent, told: true})
+		}()
 		line, err := bufio.NewReader(read).ReadString('\n')
 		require.NoError(t, err)
 		require.Contains(t, line, "trying again")
