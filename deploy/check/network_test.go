@@ -73,12 +73,18 @@ func portOf(t *testing.T, addr string) int32 {
 
 func TestKubernetes_networkPoliciesAreTheArrows(t *testing.T) {
 	m := load(t)
-	require.Equal(t, append([]string{"auth", "default-deny", "gateway", "names"}, services()[2:]...), sortedKeys(m.networkPolicies))
+	require.ElementsMatch(t, append(services(), "default-deny", "names", "traces"), sortedKeys(m.networkPolicies))
 	deny := m.networkPolicies["default-deny"].Spec
 	require.Empty(t, deny.PodSelector.MatchLabels)
 	require.Len(t, deny.PolicyTypes, 2)
 	require.Empty(t, deny.Ingress)
 	require.Empty(t, deny.Egress)
+	traces := m.networkPolicies["traces"].Spec
+	require.Equal(t, []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}, traces.PolicyTypes)
+	require.Len(t, traces.Egress, 1)
+	collector := arrows{}
+	collector.add(t, traces.Egress[0].To, traces.Egress[0].Ports)
+	require.Equal(t, arrows{4318: {"monitoring"}}, collector)
 
 	callers := map[string][]string{}
 	for caller, callees := range calls() {
