@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -17,8 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -28,15 +25,14 @@ import (
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
 	"github.com/twofold-auth/twofold/services/auth"
 	"github.com/twofold-auth/twofold/services/auth/password"
-	"github.com/twofold-auth/twofold/services/internal/authz"
 	"github.com/twofold-auth/twofold/services/internal/enforcement"
 	"github.com/twofold-auth/twofold/services/internal/errs"
 	"github.com/twofold-auth/twofold/services/internal/events"
 	"github.com/twofold-auth/twofold/services/internal/grpcx"
 	"github.com/twofold-auth/twofold/services/internal/keyring"
-	"github.com/twofold-auth/twofold/services/internal/mtls"
 	"github.com/twofold-auth/twofold/services/internal/sqldb"
 	"github.com/twofold-auth/twofold/services/internal/testkit"
+	"github.com/twofold-auth/twofold/services/internal/testkit/grpctest"
 )
 
 const (
@@ -47,24 +43,22 @@ const (
 // suite is the auth service with a real database, stream and chain of calls. Its
 // neighbors, policy and session, are fakes behind real servers.
 type suite struct {
-	t         *testing.T
-	url       string
-	db        *sqldb.DB
-	nats      *testkit.NATSServer
-	keys      *keyring.Keyring
-	authority *mtls.Authority
-	policies  *fakePolicies
-	sessions  *fakeSessions
-	config    auth.Config
-	hashing   password.Config
-	clock     *clock
-	log       slog.Handler
+	t        *testing.T
+	url      string
+	db       *sqldb.DB
+	nats     *testkit.NATSServer
+	keys     *keyring.Keyring
+	network  *grpctest.Network
+	policies *fakePolicies
+	sessions *fakeSessions
+	config   auth.Config
+	hashing  password.Config
+	clock    *clock
+	log      slog.Handler
 }
 
 func newSuite(t *testing.T, url string) *suite {
 	t.Helper()
-	authority, err := mtls.NewAuthority(time.Now)
-	require.NoError(t, err)
 	keys, err := keyring.New("k1", keyring.Key{Name: "k1", Secret: []byte("a key of the auth service, for testing only")[:32]})
 	require.NoError(t, err)
 	db, err := sqldb.Open(t.Context(), url, auth.Schema)
@@ -72,7 +66,7 @@ func newSuite(t *testing.T, url string) *suite {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	require.NoError(t, db.Migrate(t.Context(), auth.Migrations()))
 	return &suite{
-		t: t, url: url, db: db, nats: testkit.NATS(t), keys: keys, authority: authority,
+		t: t, url: url, db: db, nats: testkit.NATS(t), keys: keys, network: grpctest.New(t),
 		policies: newFakePolicies(), sessions: newFakeSessions(), config: auth.DefaultConfig(), clock: &clock{}, log: slog.DiscardHandler,
 	}
 }
@@ -86,10 +80,10 @@ func onBoth(t *testing.T, test func(t *testing.T, s *suite)) {
 
 // process is one running copy of the service.
 type process struct {
-	s        *suite
-	listener *bufconn.Listener
-	service  *auth.Service
-	metrics  *prometheus.Registry
+	s       *suite
+	server  *grpctest.Server
+	service *auth.Service
+	metrics *prometheus.Registry
 	// background runs Service.Run and Publish; a copy that was killed right after a commit
 	// is one that never did.
 	background func()
@@ -108,18 +102,18 @@ func (s *suite) start() *process {
 	require.NoError(s.t, err)
 	require.NoError(s.t, bus.EnsureStreams(s.t.Context()))
 
-	policyListener := s.serve("policy", func(r grpc.ServiceRegistrar) { policyv1.RegisterPolicyServiceServer(r, s.policies) })
-	sessionListener := s.serve("session", func(r grpc.ServiceRegistrar) { sessionv1.RegisterSessionServiceServer(r, s.sessions) })
+	policies := s.serve("policy", func(r grpc.ServiceRegistrar) { policyv1.RegisterPolicyServiceServer(r, s.policies) })
+	sessions := s.serve("session", func(r grpc.ServiceRegistrar) { sessionv1.RegisterSessionServiceServer(r, s.sessions) })
 	service, err := auth.New(s.config, auth.Deps{
 		DB: s.db, Bus: bus, Keys: s.keys,
-		Policies:  policyv1.NewPolicyServiceClient(s.dial(policyListener, "policy", "auth")),
-		Sessions:  sessionv1.NewSessionServiceClient(s.dial(sessionListener, "session", "auth")),
+		Policies:  policyv1.NewPolicyServiceClient(policies.Conn("auth")),
+		Sessions:  sessionv1.NewSessionServiceClient(sessions.Conn("auth")),
 		Passwords: password.New(s.hashing), Now: s.clock.Now,
 		Log: slog.New(s.log), Metrics: metrics,
 	})
 	require.NoError(s.t, err)
 	p := &process{s: s, service: service, metrics: metrics}
-	p.listener = s.serve("auth", service.Register)
+	p.server = s.serve("auth", service.Register)
 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	var running sync.WaitGroup
@@ -141,52 +135,18 @@ func (s *suite) start() *process {
 }
 
 // serve serves with the chain of production.
-func (s *suite) serve(name string, register func(grpc.ServiceRegistrar)) *bufconn.Listener {
+func (s *suite) serve(name string, register func(grpc.ServiceRegistrar)) *grpctest.Server {
 	s.t.Helper()
-	source, err := s.authority.Source(name)
-	require.NoError(s.t, err)
-	server, err := grpcx.NewServer(grpcx.ServerConfig{
-		Name: name, Register: []func(grpc.ServiceRegistrar){register}, TLS: mtls.PublicServerConfig(source),
+	return s.network.Serve(grpcx.ServerConfig{
+		Name: name, Register: []func(grpc.ServiceRegistrar){register},
 		VerifySession: s.sessions.verify, OperatorToken: operatorToken, IsUnavailable: sqldb.IsUnavailable,
-		StopTimeout: time.Second, Log: slog.New(s.log), Metrics: prometheus.NewRegistry(), Now: time.Now,
+		Log: slog.New(s.log),
 	})
-	require.NoError(s.t, err)
-	listener := bufconn.Listen(1 << 20)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, listener) }()
-	s.t.Cleanup(func() {
-		cancel()
-		require.NoError(s.t, <-served)
-	})
-	return listener
-}
-
-// dial connects as the holder of an identity; "" has no certificate.
-func (s *suite) dial(listener *bufconn.Listener, server, identity string) *grpc.ClientConn {
-	s.t.Helper()
-	source := func() (*mtls.Material, error) { return &mtls.Material{Roots: s.authority.Roots()}, nil }
-	if identity != "" {
-		var err error
-		source, err = s.authority.Source(identity)
-		require.NoError(s.t, err)
-	}
-	config := mtls.ClientConfig(source, server)
-	if identity == "" {
-		config.GetClientCertificate = nil
-	}
-	conn, err := grpcx.Dial("passthrough:///"+server, grpcx.DialOptions{
-		TLS: config, Timeout: time.Minute,
-		Dialer: func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) },
-	})
-	require.NoError(s.t, err)
-	s.t.Cleanup(func() { require.NoError(s.t, conn.Close()) })
-	return conn
 }
 
 // conn connects to the service as the holder of an identity.
 func (p *process) conn(identity string) *grpc.ClientConn {
-	return p.s.dial(p.listener, "auth", identity)
+	return p.server.Conn(identity)
 }
 
 // accounts and agents return clients whose callers are told apart by their
@@ -202,9 +162,7 @@ func (p *process) agentsFor(identity string) authv1.AgentServiceClient {
 }
 
 // with returns a context for a call with a bearer token.
-func with(ctx context.Context, token string) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, authz.AuthorizationKey, "Bearer "+token)
-}
+func with(ctx context.Context, token string) context.Context { return grpctest.Bearer(ctx, token) }
 
 // asOperator returns a context for a call by the operator.
 func asOperator(ctx context.Context) context.Context { return with(ctx, operatorToken) }
@@ -217,22 +175,6 @@ func as(ctx context.Context, a *authv1.Agent) context.Context {
 // token is the bearer token of a person; what it says is believed.
 func token(agentName string, role authv1.Agent_Role) string {
 	return fmt.Sprintf("%s:%s:AAL2", agentName, role)
-}
-
-// verify believes the tokens above, and asks about those of sessions it made.
-func (f *fakeSessions) verify(_ context.Context, token string) (*authz.Person, error) {
-	if verdict := f.verdict(token); verdict != nil {
-		return authz.NewPerson(verdict)
-	}
-	parts := strings.Split(token, ":")
-	if len(parts) != 3 {
-		return nil, errs.New(codes.Unauthenticated, errs.ReasonSessionUnknown, "Unknown.")
-	}
-	return authz.NewPerson(&sessionv1.ValidateSessionResponse{Session: &sessionv1.Session{
-		Name: parts[0] + "/sessions/s", Agent: parts[0],
-		Role:           sessionv1.Session_Role(sessionv1.Session_Role_value[parts[1]]),
-		AssuranceLevel: sessionv1.Session_AssuranceLevel(sessionv1.Session_AssuranceLevel_value[parts[2]]),
-	}})
 }
 
 // account makes an account and returns its owner.
@@ -283,26 +225,7 @@ func (s *suite) number(query string, args ...any) int64 {
 // stream returns every event of the stream, in its order.
 func (s *suite) stream() []jetstream.Msg {
 	s.t.Helper()
-	nc, err := nats.Connect(s.nats.URL())
-	require.NoError(s.t, err)
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	require.NoError(s.t, err)
-	consumer, err := js.OrderedConsumer(s.t.Context(), events.Stream, jetstream.OrderedConsumerConfig{})
-	require.NoError(s.t, err)
-	info, err := consumer.Info(s.t.Context())
-	require.NoError(s.t, err)
-	if info.NumPending == 0 {
-		return nil
-	}
-	batch, err := consumer.Fetch(int(info.NumPending), jetstream.FetchMaxWait(5*time.Second))
-	require.NoError(s.t, err)
-	var all []jetstream.Msg
-	for msg := range batch.Messages() {
-		all = append(all, msg)
-	}
-	require.NoError(s.t, batch.Error())
-	return all
+	return s.nats.Messages(s.t, events.Stream)
 }
 
 // published waits until the stream has n events, the invitations of newcomers not
@@ -415,54 +338,4 @@ func (f *fakePolicies) has(account string) bool {
 	defer f.mu.Unlock()
 	_, ok := f.known[account]
 	return ok
-}
-
-// fakeSessions is the part of the session service that auth calls.
-type fakeSessions struct {
-	sessionv1.UnimplementedSessionServiceServer
-
-	mu      sync.Mutex
-	minimum map[string]int64 // by agent name
-	calls   []*sessionv1.RevokeAgentSessionsRequest
-	// revoke is asked before RevokeAgentSessions does anything; nil is yes.
-	revoke func(ctx context.Context) error
-
-	made madeSessions
-}
-
-func newFakeSessions() *fakeSessions {
-	return &fakeSessions{minimum: map[string]int64{}, made: newMadeSessions()}
-}
-
-func (f *fakeSessions) RevokeAgentSessions(
-	ctx context.Context, req *sessionv1.RevokeAgentSessionsRequest,
-) (*sessionv1.RevokeAgentSessionsResponse, error) {
-	f.mu.Lock()
-	revoke := f.revoke
-	f.mu.Unlock()
-	if revoke != nil {
-		if err := revoke(ctx); err != nil {
-			return nil, err
-		}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.calls = append(f.calls, req)
-	f.minimum[req.GetAgent()] = max(f.minimum[req.GetAgent()], req.GetAgentVersion())
-	f.made.endBelow(req)
-	return &sessionv1.RevokeAgentSessionsResponse{}, nil
-}
-
-// onRevoke decides about later calls.
-func (f *fakeSessions) onRevoke(revoke func(ctx context.Context) error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.revoke = revoke
-}
-
-// below returns the version below which an agent's sessions have ended.
-func (f *fakeSessions) below(agentName string) int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.minimum[agentName]
 }

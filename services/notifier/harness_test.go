@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -17,8 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -33,10 +30,10 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/events"
 	"github.com/twofold-auth/twofold/services/internal/grpcx"
 	"github.com/twofold-auth/twofold/services/internal/keyring"
-	"github.com/twofold-auth/twofold/services/internal/mtls"
 	"github.com/twofold-auth/twofold/services/internal/pagetoken"
 	"github.com/twofold-auth/twofold/services/internal/sqldb"
 	"github.com/twofold-auth/twofold/services/internal/testkit"
+	"github.com/twofold-auth/twofold/services/internal/testkit/grpctest"
 	"github.com/twofold-auth/twofold/services/internal/testkit/mailsink"
 	"github.com/twofold-auth/twofold/services/notifier"
 	"github.com/twofold-auth/twofold/services/notifier/smtppool"
@@ -61,25 +58,23 @@ var began = time.Date(2026, time.November, 23, 14, 5, 0, 0, time.UTC)
 // suite is the notifier with its real neighbors, but for auth, which is a fake
 // behind a real server, and the mail server, which misbehaves on demand.
 type suite struct {
-	t         *testing.T
-	url       string
-	db        *sqldb.DB // the tests' own
-	nats      *testkit.NATSServer
-	bus       *events.Bus // the other services'
-	keys      *keyring.Keyring
-	authority *mtls.Authority
-	auth      *fakeAuth
-	sink      *mailsink.Server
-	config    notifier.Config
-	pool      smtppool.Config
+	t       *testing.T
+	url     string
+	db      *sqldb.DB // the tests' own
+	nats    *testkit.NATSServer
+	bus     *events.Bus // the other services'
+	keys    *keyring.Keyring
+	network *grpctest.Network
+	auth    *fakeAuth
+	sink    *mailsink.Server
+	config  notifier.Config
+	pool    smtppool.Config
 	// published is the place of the last event in the stream.
 	published uint64
 }
 
 func newSuite(t *testing.T, url string) *suite {
 	t.Helper()
-	authority, err := mtls.NewAuthority(time.Now)
-	require.NoError(t, err)
 	keys, err := keyring.New("k1", keyring.Key{Name: "k1", Secret: []byte("a page token key only for testing")[:32]})
 	require.NoError(t, err)
 	db, err := sqldb.Open(t.Context(), url, notifier.Schema)
@@ -87,7 +82,7 @@ func newSuite(t *testing.T, url string) *suite {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	require.NoError(t, db.Migrate(t.Context(), notifier.Migrations()))
 	s := &suite{
-		t: t, url: url, db: db, nats: testkit.NATS(t), keys: keys, authority: authority,
+		t: t, url: url, db: db, nats: testkit.NATS(t), keys: keys, network: grpctest.New(t),
 		auth: newFakeAuth(), sink: mailsink.Start(t, mailsink.Options{}),
 		config: notifier.Config{
 			PublicURL: "https://twofold.example", MailFrom: "Twofold <no-reply@twofold.example>",
@@ -120,9 +115,9 @@ func (s *suite) newBus(metrics prometheus.Registerer) *events.Bus {
 
 // process is one running copy of the service.
 type process struct {
-	s        *suite
-	listener *bufconn.Listener
-	metrics  *prometheus.Registry
+	s       *suite
+	server  *grpctest.Server
+	metrics *prometheus.Registry
 	// stop ends its work and waits for that; kill takes the database away first, so
 	// that nothing of what it was doing is stored, as when it had died then.
 	stop, kill func()
@@ -132,11 +127,11 @@ type process struct {
 func (s *suite) start() *process {
 	s.t.Helper()
 	metrics := prometheus.NewRegistry()
-	authListener := s.serve("auth", func(r grpc.ServiceRegistrar) {
+	auth := s.serve("auth", func(r grpc.ServiceRegistrar) {
 		authv1.RegisterAgentServiceServer(r, s.auth)
 		authv1.RegisterAccountServiceServer(r, accounts{auth: s.auth})
 	})
-	conn := s.dial(authListener, "auth", "notifier")
+	conn := auth.Conn("notifier")
 	poolConfig := s.pool
 	poolConfig.URL, poolConfig.Now = s.sink.URL(), time.Now
 	if poolConfig.Size == 0 {
@@ -155,7 +150,7 @@ func (s *suite) start() *process {
 	})
 	require.NoError(s.t, err)
 	require.NoError(s.t, service.Ready(s.t.Context()))
-	p := &process{s: s, metrics: metrics, listener: s.serve("notifier", service.Register)}
+	p := &process{s: s, metrics: metrics, server: s.serve("notifier", service.Register)}
 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	var running sync.WaitGroup
@@ -177,59 +172,22 @@ func (s *suite) start() *process {
 }
 
 // serve serves with the chain of production.
-func (s *suite) serve(name string, register func(grpc.ServiceRegistrar)) *bufconn.Listener {
+func (s *suite) serve(name string, register func(grpc.ServiceRegistrar)) *grpctest.Server {
 	s.t.Helper()
-	source, err := s.authority.Source(name)
-	require.NoError(s.t, err)
-	server, err := grpcx.NewServer(grpcx.ServerConfig{
-		Name: name, Register: []func(grpc.ServiceRegistrar){register}, TLS: mtls.PublicServerConfig(source),
+	return s.network.Serve(grpcx.ServerConfig{
+		Name: name, Register: []func(grpc.ServiceRegistrar){register},
 		VerifySession: verify, OperatorToken: operatorToken, IsUnavailable: sqldb.IsUnavailable,
-		StopTimeout: time.Second, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: time.Now,
 	})
-	require.NoError(s.t, err)
-	listener := bufconn.Listen(1 << 20)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, listener) }()
-	s.t.Cleanup(func() {
-		cancel()
-		require.NoError(s.t, <-served)
-	})
-	return listener
-}
-
-// dial connects as the holder of an identity; "" has no certificate.
-func (s *suite) dial(listener *bufconn.Listener, server, identity string) *grpc.ClientConn {
-	s.t.Helper()
-	source := func() (*mtls.Material, error) { return &mtls.Material{Roots: s.authority.Roots()}, nil }
-	if identity != "" {
-		var err error
-		source, err = s.authority.Source(identity)
-		require.NoError(s.t, err)
-	}
-	config := mtls.ClientConfig(source, server)
-	if identity == "" {
-		config.GetClientCertificate = nil
-	}
-	conn, err := grpcx.Dial("passthrough:///"+server, grpcx.DialOptions{
-		TLS:    config,
-		Dialer: func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) },
-	})
-	require.NoError(s.t, err)
-	s.t.Cleanup(func() { require.NoError(s.t, conn.Close()) })
-	return conn
 }
 
 // as returns a client of a service; "" is for people, who are told apart by their
 // bearer tokens.
 func (p *process) as(identity string) notifierv1.NoticeServiceClient {
-	return notifierv1.NewNoticeServiceClient(p.s.dial(p.listener, "notifier", identity))
+	return notifierv1.NewNoticeServiceClient(p.server.Conn(identity))
 }
 
 // with returns a context for a call with a bearer token.
-func with(ctx context.Context, token string) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, authz.AuthorizationKey, "Bearer "+token)
-}
+func with(ctx context.Context, token string) context.Context { return grpctest.Bearer(ctx, token) }
 
 func verify(_ context.Context, token string) (*authz.Person, error) {
 	parts := strings.Split(token, ":")

@@ -23,7 +23,7 @@ import (
 // reads them; and sees that their chain holds.
 func (p *process) trail(account string) []*auditv1.AuditEvent {
 	p.s.t.Helper()
-	client := auditv1.NewAuditTrailServiceClient(p.s.dial(p.listener, "policy", "gateway"))
+	client := auditv1.NewAuditTrailServiceClient(p.server.Conn("gateway"))
 	resp, err := client.ListAuditTrail(p.s.t.Context(), &auditv1.ListAuditTrailRequest{Account: account, PageSize: 1000})
 	require.NoError(p.s.t, err)
 	events := make([]*auditv1.AuditEvent, len(resp.GetAuditEvents()))

@@ -3,7 +3,6 @@ package policy_test
 import (
 	"context"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -15,8 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/test/bufconn"
 
 	policyv1 "github.com/twofold-auth/twofold/gen/twofold/policy/v1"
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
@@ -25,10 +22,10 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/events"
 	"github.com/twofold-auth/twofold/services/internal/grpcx"
 	"github.com/twofold-auth/twofold/services/internal/keyring"
-	"github.com/twofold-auth/twofold/services/internal/mtls"
 	"github.com/twofold-auth/twofold/services/internal/pagetoken"
 	"github.com/twofold-auth/twofold/services/internal/sqldb"
 	"github.com/twofold-auth/twofold/services/internal/testkit"
+	"github.com/twofold-auth/twofold/services/internal/testkit/grpctest"
 	"github.com/twofold-auth/twofold/services/policy"
 )
 
@@ -52,20 +49,18 @@ const (
 // suite is the policy service with its real neighbors, but for the session
 // service, which is a fake behind a real server.
 type suite struct {
-	t         *testing.T
-	url       string
-	db        *sqldb.DB
-	nats      *testkit.NATSServer
-	keys      *keyring.Keyring
-	authority *mtls.Authority
-	sessions  *fakeSessions
-	config    policy.Config
+	t        *testing.T
+	url      string
+	db       *sqldb.DB
+	nats     *testkit.NATSServer
+	keys     *keyring.Keyring
+	network  *grpctest.Network
+	sessions *fakeSessions
+	config   policy.Config
 }
 
 func newSuite(t *testing.T, url string) *suite {
 	t.Helper()
-	authority, err := mtls.NewAuthority(time.Now)
-	require.NoError(t, err)
 	keys, err := keyring.New("k1", keyring.Key{Name: "k1", Secret: []byte("a page token key only for testing")[:32]})
 	require.NoError(t, err)
 	db, err := sqldb.Open(t.Context(), url, policy.Schema)
@@ -73,7 +68,7 @@ func newSuite(t *testing.T, url string) *suite {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	require.NoError(t, db.Migrate(t.Context(), policy.Migrations()))
 	return &suite{
-		t: t, url: url, db: db, nats: testkit.NATS(t), keys: keys, authority: authority,
+		t: t, url: url, db: db, nats: testkit.NATS(t), keys: keys, network: grpctest.New(t),
 		sessions: newFakeSessions(),
 		config:   policy.Config{DefaultGracePeriod: week, ReconcileEvery: 20 * time.Millisecond},
 	}
@@ -88,10 +83,10 @@ func onBoth(t *testing.T, test func(t *testing.T, s *suite)) {
 
 // process is one running copy of the service.
 type process struct {
-	s        *suite
-	listener *bufconn.Listener
-	service  *policy.Service
-	metrics  *prometheus.Registry
+	s       *suite
+	server  *grpctest.Server
+	service *policy.Service
+	metrics *prometheus.Registry
 	// background runs Service.Run and Publish; a copy that was killed right after a commit
 	// is one that never did.
 	background func()
@@ -110,16 +105,16 @@ func (s *suite) start() *process {
 	require.NoError(s.t, err)
 	require.NoError(s.t, bus.EnsureStreams(s.t.Context()))
 
-	sessionListener := s.serve("session", func(r grpc.ServiceRegistrar) {
+	sessions := s.serve("session", func(r grpc.ServiceRegistrar) {
 		sessionv1.RegisterSessionServiceServer(r, s.sessions)
 	})
 	service, err := policy.New(s.config, policy.Deps{
-		DB: s.db, Bus: bus, Sessions: sessionv1.NewSessionServiceClient(s.dial(sessionListener, "session", "policy")),
+		DB: s.db, Bus: bus, Sessions: sessionv1.NewSessionServiceClient(sessions.Conn("policy")),
 		PageTokens: pagetoken.New(s.keys), Log: slog.New(slog.DiscardHandler), Metrics: metrics, Now: time.Now,
 	})
 	require.NoError(s.t, err)
 	p := &process{s: s, service: service, metrics: metrics}
-	p.listener = s.serve("policy", service.Register)
+	p.server = s.serve("policy", service.Register)
 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	var running sync.WaitGroup
@@ -141,61 +136,24 @@ func (s *suite) start() *process {
 }
 
 // serve serves with the chain of production.
-func (s *suite) serve(name string, register func(grpc.ServiceRegistrar)) *bufconn.Listener {
+func (s *suite) serve(name string, register func(grpc.ServiceRegistrar)) *grpctest.Server {
 	s.t.Helper()
-	source, err := s.authority.Source(name)
-	require.NoError(s.t, err)
-	server, err := grpcx.NewServer(grpcx.ServerConfig{
-		Name: name, Register: []func(grpc.ServiceRegistrar){register}, TLS: mtls.PublicServerConfig(source),
+	return s.network.Serve(grpcx.ServerConfig{
+		Name: name, Register: []func(grpc.ServiceRegistrar){register},
 		VerifySession: verify, OperatorToken: operatorToken, IsUnavailable: sqldb.IsUnavailable,
-		StopTimeout: time.Second, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: time.Now,
 	})
-	require.NoError(s.t, err)
-	listener := bufconn.Listen(1 << 20)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, listener) }()
-	s.t.Cleanup(func() {
-		cancel()
-		require.NoError(s.t, <-served)
-	})
-	return listener
-}
-
-// dial connects as the holder of an identity; "" has no certificate.
-func (s *suite) dial(listener *bufconn.Listener, server, identity string) *grpc.ClientConn {
-	s.t.Helper()
-	source := func() (*mtls.Material, error) { return &mtls.Material{Roots: s.authority.Roots()}, nil }
-	if identity != "" {
-		var err error
-		source, err = s.authority.Source(identity)
-		require.NoError(s.t, err)
-	}
-	config := mtls.ClientConfig(source, server)
-	if identity == "" {
-		config.GetClientCertificate = nil
-	}
-	conn, err := grpcx.Dial("passthrough:///"+server, grpcx.DialOptions{
-		TLS:    config,
-		Dialer: func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) },
-	})
-	require.NoError(s.t, err)
-	s.t.Cleanup(func() { require.NoError(s.t, conn.Close()) })
-	return conn
 }
 
 // as returns a client of a service.
 func (p *process) as(identity string) policyv1.PolicyServiceClient {
-	return policyv1.NewPolicyServiceClient(p.s.dial(p.listener, "policy", identity))
+	return policyv1.NewPolicyServiceClient(p.server.Conn(identity))
 }
 
 // people returns a client whose callers are told apart by their bearer tokens.
 func (p *process) people() policyv1.PolicyServiceClient { return p.as("") }
 
 // with returns a context for a call with a bearer token.
-func with(ctx context.Context, token string) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, authz.AuthorizationKey, "Bearer "+token)
-}
+func with(ctx context.Context, token string) context.Context { return grpctest.Bearer(ctx, token) }
 
 func verify(_ context.Context, token string) (*authz.Person, error) {
 	parts := strings.Split(token, ":")
@@ -220,26 +178,7 @@ func (p *process) create(account string) *policyv1.MfaPolicy {
 // stream returns every event of the stream, in its order.
 func (s *suite) stream() []jetstream.Msg {
 	s.t.Helper()
-	nc, err := nats.Connect(s.nats.URL())
-	require.NoError(s.t, err)
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	require.NoError(s.t, err)
-	consumer, err := js.OrderedConsumer(s.t.Context(), events.Stream, jetstream.OrderedConsumerConfig{})
-	require.NoError(s.t, err)
-	info, err := consumer.Info(s.t.Context())
-	require.NoError(s.t, err)
-	if info.NumPending == 0 {
-		return nil
-	}
-	batch, err := consumer.Fetch(int(info.NumPending), jetstream.FetchMaxWait(5*time.Second))
-	require.NoError(s.t, err)
-	var all []jetstream.Msg
-	for msg := range batch.Messages() {
-		all = append(all, msg)
-	}
-	require.NoError(s.t, batch.Error())
-	return all
+	return s.nats.Messages(s.t, events.Stream)
 }
 
 // published waits until the stream has n events, and returns them.

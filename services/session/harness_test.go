@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"log/slog"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -27,9 +25,9 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/events"
 	"github.com/twofold-auth/twofold/services/internal/grpcx"
 	"github.com/twofold-auth/twofold/services/internal/keyring"
-	"github.com/twofold-auth/twofold/services/internal/mtls"
 	"github.com/twofold-auth/twofold/services/internal/pagetoken"
 	"github.com/twofold-auth/twofold/services/internal/testkit"
+	"github.com/twofold-auth/twofold/services/internal/testkit/grpctest"
 )
 
 const operatorToken = "operator-token-of-the-tests"
@@ -89,15 +87,14 @@ func eachStore(t *testing.T, test func(t *testing.T, p place)) {
 
 // rig is one copy of the service behind the real server, over mutual TLS.
 type rig struct {
-	t         *testing.T
-	svc       *Service
-	bus       *events.Bus
-	clock     *clock
-	place     place
-	authority *mtls.Authority
-	listener  *bufconn.Listener
-	stop      func()
-	auth      sessionv1.SessionServiceClient
+	t      *testing.T
+	svc    *Service
+	bus    *events.Bus
+	clock  *clock
+	place  place
+	server *grpctest.Server
+	stop   func()
+	auth   sessionv1.SessionServiceClient
 }
 
 // quick are settings with which nobody waits.
@@ -117,9 +114,7 @@ func newRig(t *testing.T, p place, c *clock, cfg Config) *rig {
 // newIdleRig makes a copy that does nothing in the background yet.
 func newIdleRig(t *testing.T, p place, c *clock, cfg Config) *rig {
 	t.Helper()
-	authority, err := mtls.NewAuthority(time.Now)
-	require.NoError(t, err)
-	r := &rig{t: t, clock: c, place: p, authority: authority, listener: bufconn.Listen(1 << 20), stop: func() {}}
+	r := &rig{t: t, clock: c, place: p, stop: func() {}}
 
 	nc, err := nats.Connect(p.nats, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	require.NoError(t, err)
@@ -145,39 +140,16 @@ func newIdleRig(t *testing.T, p place, c *clock, cfg Config) *rig {
 }
 
 func (r *rig) serve(log *slog.Logger) {
-	source, err := r.authority.Source("session")
-	require.NoError(r.t, err)
-	server, err := grpcx.NewServer(grpcx.ServerConfig{
-		Name: "session", Register: []func(grpc.ServiceRegistrar){r.svc.Register}, TLS: mtls.PublicServerConfig(source),
-		VerifySession: r.svc.Verifier(), OperatorToken: operatorToken, StopTimeout: 5 * time.Second,
-		Log: log, Metrics: prometheus.NewRegistry(), Now: time.Now,
+	r.server = grpctest.New(r.t).Serve(grpcx.ServerConfig{
+		Name: "session", Register: []func(grpc.ServiceRegistrar){r.svc.Register},
+		VerifySession: r.svc.Verifier(), OperatorToken: operatorToken, Log: log,
 	})
-	require.NoError(r.t, err)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(ctx, r.listener) }()
-	r.t.Cleanup(func() { cancel(); require.NoError(r.t, <-done) })
 }
 
 // conn is a connection of the holder of an identity; "" has no certificate.
 func (r *rig) conn(identity string) *grpc.ClientConn {
 	r.t.Helper()
-	source := mtls.Source(func() (*mtls.Material, error) { return &mtls.Material{Roots: r.authority.Roots()}, nil })
-	if identity != "" {
-		var err error
-		source, err = r.authority.Source(identity)
-		require.NoError(r.t, err)
-	}
-	config := mtls.ClientConfig(source, "session")
-	if identity == "" {
-		config.GetClientCertificate = nil
-	}
-	conn, err := grpcx.Dial("passthrough:///session", grpcx.DialOptions{
-		TLS: config, Dialer: func(ctx context.Context, _ string) (net.Conn, error) { return r.listener.DialContext(ctx) },
-	})
-	require.NoError(r.t, err)
-	r.t.Cleanup(func() { require.NoError(r.t, conn.Close()) })
-	return conn
+	return r.server.Conn(identity)
 }
 
 // start runs the background loops; stop ends them.

@@ -20,6 +20,6 @@
 //
 // It knows nothing of the services and imports none of them; a harness that
 // wires one up belongs to that service. A mail server that records is the
-// neighboring package mailsink. Only tests import testkit, so no service binary
+// neighboring package mailsink, servers to put services behind are in grpctest. Only tests import testkit, so no service binary
 // carries it or the embedded servers behind it.
 package testkit

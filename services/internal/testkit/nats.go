@@ -8,8 +8,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 )
+
+// messagesLimit bounds how long the messages of a stream are waited for.
+const messagesLimit = 5 * time.Second
 
 // NATSServer is a NATS server with JetStream on files, synced on every message
 // as in production. It runs inside the test process: a test that must see it
@@ -86,3 +91,28 @@ func (s *NATSServer) start(port int) error {
 // startLimitNATS is shorter than startLimit: a port that was taken meanwhile
 // shows only as not becoming ready.
 const startLimitNATS = 20 * time.Second
+
+// Messages returns every message of a stream, in its order.
+func (s *NATSServer) Messages(t testing.TB, stream string) []jetstream.Msg {
+	t.Helper()
+	nc, err := nats.Connect(s.URL())
+	require.NoError(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	consumer, err := js.OrderedConsumer(t.Context(), stream, jetstream.OrderedConsumerConfig{})
+	require.NoError(t, err)
+	info, err := consumer.Info(t.Context())
+	require.NoError(t, err)
+	if info.NumPending == 0 {
+		return nil
+	}
+	batch, err := consumer.Fetch(int(info.NumPending), jetstream.FetchMaxWait(messagesLimit))
+	require.NoError(t, err)
+	var all []jetstream.Msg
+	for msg := range batch.Messages() {
+		all = append(all, msg)
+	}
+	require.NoError(t, batch.Error())
+	return all
+}
