@@ -297,13 +297,18 @@ func (t *route) checkQuery(query string, path map[string]string) *errs.Error {
 	return nil
 }
 
+// updateMask is the field of an update that the body says by what it holds. A mask
+// beside it could name what the body has not: `updateMask=enforced` beside a new
+// grace period would switch enforcement off.
+const updateMask = "update_mask"
+
 // saysElsewhere reports whether the body or the path holds a field, or a field in
 // it, or what it is in.
 func (t *route) saysElsewhere(name string, path map[string]string) bool {
 	overlaps := func(other string) bool {
 		return strings.HasPrefix(name+".", other+".") || strings.HasPrefix(other+".", name+".")
 	}
-	return t.body == "*" || t.body != "" && overlaps(t.body) ||
+	return t.body == "*" || t.body != "" && (overlaps(t.body) || overlaps(updateMask)) ||
 		slices.ContainsFunc(slices.Collect(maps.Keys(path)), overlaps)
 }
 
