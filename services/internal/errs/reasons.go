@@ -58,7 +58,7 @@ const (
 	ReasonInvalidFilter = "INVALID_FILTER"
 	// INVALID_ARGUMENT: the order names an unknown field or direction; see the method's documentation.
 	ReasonInvalidOrderBy = "INVALID_ORDER_BY"
-	// INVALID_ARGUMENT: the field mask names an unknown field, or one that cannot be changed; correct it.
+	// INVALID_ARGUMENT: the field mask names an unknown field, or a part of one (fields the suite sets are ignored); correct it.
 	ReasonFieldMaskInvalid = "FIELD_MASK_INVALID"
 	// INVALID_ARGUMENT: the grace period is outside the limits this installation sets; choose one within.
 	ReasonGracePeriodOutOfRange = "GRACE_PERIOD_OUT_OF_RANGE"
