@@ -177,7 +177,11 @@ func TestPages_lookRightInTrouble(t *testing.T) {
 	t.Parallel()
 	rules := axe(t)
 	s := start(t)
-	s.account(person("Adam Admin", "ADMIN"))
+	long := object{
+		"displayName": "Hubert Wolfeschlegelsteinhausenbergerdorffwelchevoralternwarengewissenhaft",
+		"email":       "wolfeschlegelsteinhausenbergerdorffwelchevoralternwaren@acme.example", "role": "AGENT", "password": password,
+	}
+	s.account(person("Adam Admin", "ADMIN"), long)
 	line := s.slow()
 	b := tour{open(t, chromium(t), line.url), rules}
 
@@ -213,6 +217,15 @@ func TestPages_lookRightInTrouble(t *testing.T) {
 	b.sees("No mails so far")
 	b.sees("Never")
 	b.show("agent-new")
+	b.goTo("/agents?q=hubert")
+	b.await(`document.querySelectorAll('.tile').length === 1`)
+	b.show("agents-long-name")
+	b.clickOn(`document.querySelector('.tile')`)
+	b.sees("No mails so far")
+	b.show("agent-long-name")
+	b.click("Reset Two-Factor Authentication")
+	b.show("agent-long-name-reset")
+	b.click("Cancel")
 	b.goTo("/notices?state=FAILED")
 	b.sees("None of these")
 	b.show("notices-none")
@@ -231,6 +244,7 @@ func TestPages_lookRightInTrouble(t *testing.T) {
 	b.offline(false)
 	b.click("Try again")
 	b.await(`document.querySelector('.tile')`)
+	require.Equal(t, "true", b.eval(`document.activeElement !== document.body`), "the focus stays")
 
 	b.goTo("/manage/security")
 	b.fill("Amount", "2")

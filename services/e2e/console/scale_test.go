@@ -17,7 +17,7 @@ const (
 	maxElements = 1_500
 	// maxBusy bounds how long the page may be deaf to a person, in ms: many times what
 	// it takes, for two cores that run all tests at once are slow.
-	maxBusy = 1_000
+	maxBusy = 2_000
 )
 
 // The agents of a large account come in pages: the document stays small, and the

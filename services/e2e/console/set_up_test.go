@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 )
 
@@ -99,6 +101,9 @@ func TestSetUp_recoveryCodes(t *testing.T) {
 	// New codes and a new password need a code of now, unless one was just given.
 	b.click("Make new codes")
 	b.sees("The earlier ones no longer work.")
+	b.await(named("Done") + `.disabled`)
+	b.run(chromedp.KeyEvent(kb.Escape))
+	b.tick("I have saved these codes")
 	b.click("Done")
 	b.sees("10 codes left of 10")
 	b.click("Remove")

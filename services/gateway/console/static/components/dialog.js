@@ -6,7 +6,8 @@ import { form, submitButton } from './form.js';
 
 /**
  * Opens a dialog with a form and resolves to what `submit` returns, or to undefined
- * when the person turns away. A dialog without `submit` only tells something.
+ * when the person turns away. A dialog without `submit` only tells something. A `body`
+ * that is a function gets the button: while that is disabled, Escape does not close.
  */
 export function ask({ title, body, fields, confirm = 'OK', danger = false, cancel = 'Cancel', submit, at }) {
   return new Promise((resolve) => {
@@ -16,12 +17,13 @@ export function ask({ title, body, fields, confirm = 'OK', danger = false, cance
     const dialog = h('dialog', { 'aria-labelledby': id }, h('h2', { id, tabindex: -1 }, title));
     const turnAway = submit && cancel && h('button', { type: 'button', onclick: () => dialog.close() }, cancel);
     dialog.append(form({
-      fields, at, content: [h('div', { class: 'dialog-body' }, body), fields], button, actions: [turnAway],
+      fields, at, content: [h('div', { class: 'dialog-body' }, typeof body === 'function' ? body(button) : body), fields], button, actions: [turnAway],
       submit: async (values) => {
         result = submit ? (await submit(values)) ?? true : true;
         dialog.close();
       },
     }));
+    dialog.addEventListener('cancel', (event) => { if (button.disabled) event.preventDefault(); });
     dialog.addEventListener('close', () => {
       dialog.remove();
       resolve(result);

@@ -21,8 +21,11 @@ export function pager(size, load) {
     const page = await load(tokens.at(-1));
     if (!page) return;
     next = page.next;
+    const [used, other] = document.activeElement === back ? [back, forward] : [forward, back];
+    const focused = document.activeElement === used;
     back.disabled = tokens.length === 1;
     forward.disabled = !next;
+    if (focused && used.disabled) other.focus({ preventScroll: true });
     element.hidden = tokens.length === 1 && !next;
     const first = (tokens.length - 1) * size + 1;
     text.textContent = `${number(first)}–${number(first + page.shown - 1)}${page.total === undefined ? '' : ` of ${number(page.total)}`}`;

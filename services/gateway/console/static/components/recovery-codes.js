@@ -2,12 +2,15 @@
 // are saved.
 
 import { h } from '../dom.js';
+import { accountTitle, currentMe } from '../identity.js';
 import { saveFile } from './save-file.js';
 import { announce } from './toast.js';
 import { tick } from './form.js';
 
+const whose = () => `${currentMe().agent.email}, ${accountTitle()}`;
+
 function asText(codes) {
-  return `Twofold recovery codes (each works once)\n\n${codes.join('\n')}\n`;
+  return `Twofold recovery codes (each works once)\n${whose()}\n\n${codes.join('\n')}\n`;
 }
 
 async function copy(codes) {
@@ -25,6 +28,7 @@ const download = (codes) => saveFile(new Blob([asText(codes)], { type: 'text/pla
 export function recoveryCodes(codes, onSaved) {
   const saved = tick({ name: 'saved', label: 'I have saved these codes in a safe place', onchange: () => onSaved(saved.input.checked) });
   return h('div', { class: 'recovery' },
+    h('p', { class: 'soft small' }, whose()),
     h('ol', { class: 'codes', 'aria-label': 'Recovery codes' }, codes.map((code) => h('li', null, h('code', null, code)))),
     h('div', { class: 'actions no-print' },
       h('button', { type: 'button', onclick: () => copy(codes) }, 'Copy'),

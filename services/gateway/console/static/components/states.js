@@ -31,17 +31,26 @@ export const adminsOnly = () => h('div', { class: 'state' },
   h('p', { class: 'soft' }, 'Ask an admin of your account if you need something from here.'),
   h('p', { class: 'actions centered' }, h('a', { class: 'button', href: '/profile' }, 'Go to your profile')));
 
+// The focus stays where it was, even if the button that had it is gone.
+function put(part, ...content) {
+  const focused = part.contains(document.activeElement);
+  part.replaceChildren(...content);
+  if (!focused) return;
+  part.tabIndex = -1;
+  part.focus({ preventScroll: true });
+}
+
 /** Fills a part of a page with what a promise brings. What was there stays meanwhile, and pales. */
 export async function fill(part, make, signal) {
   part.setAttribute('aria-busy', 'true');
-  const waiting = part.childElementCount ? undefined : setTimeout(() => part.replaceChildren(loading()), 150);
+  const waiting = part.childElementCount ? undefined : setTimeout(() => put(part, loading()), 150);
   try {
     const content = await make();
-    if (!signal?.aborted) part.replaceChildren(...[content].flat().filter(Boolean));
+    if (!signal?.aborted) put(part, ...[content].flat().filter(Boolean));
   } catch (problem) {
     if (problem.name === 'AbortError' || signal?.aborted || isSessionOver(problem)) return;
     if (!problem.reason) console.error(problem);
-    part.replaceChildren(h('div', { class: 'state', role: 'alert' }, h('p', null, problem.message),
+    put(part, h('div', { class: 'state', role: 'alert' }, h('p', null, problem.message),
       h('button', { type: 'button', onclick: () => fill(part, make, signal) }, 'Try again')));
   } finally {
     clearTimeout(waiting);

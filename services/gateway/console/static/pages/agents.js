@@ -20,12 +20,12 @@ const filters = { '': 'All', NOT_SET_UP: 'Not set up', SET_UP: 'Set up' };
 function tile(agent) {
   const id = agent.name.split('/').at(-1);
   const missing = agent.mfaState === 'NOT_SET_UP';
-  return h('li', null, h('a', { class: 'tile', href: `/agents/${id}`, title: agent.mfaStatusMessage || undefined },
+  return h('li', null, h('a', { class: 'tile', href: `/agents/${id}`, title: `${agent.displayName}\n${agent.email}` },
     initials(agent.displayName),
     h('span', { class: 'tile-text' },
       h('strong', null, agent.displayName),
       h('span', { class: 'soft' }, roleNames[agent.role], agent.state !== 'ACTIVE' && ` · ${stateNames[agent.state]}`)),
-    missing && h('span', { class: 'tile-warning' }, icon('warning'), unseen('Two-Factor Authentication not setup'))));
+    missing && h('span', { class: 'tile-warning', title: 'Two-Factor Authentication not setup' }, icon('warning'), unseen('Two-Factor Authentication not setup'))));
 }
 
 export default function agents({ query, signal }) {

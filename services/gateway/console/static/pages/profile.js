@@ -70,7 +70,11 @@ async function newCodes() {
   }
   if (!answer) return undefined;
   await ask({
-    title: 'Your new recovery codes', body: [h('p', null, 'The earlier ones no longer work. These are shown once.'), recoveryCodes(answer.recoveryCodes, () => {})], confirm: 'Done',
+    title: 'Your new recovery codes', confirm: 'Done',
+    body: (done) => {
+      done.disabled = true;
+      return [h('p', null, 'The earlier ones no longer work. These are shown once.'), recoveryCodes(answer.recoveryCodes, (saved) => { done.disabled = !saved; })];
+    },
   });
   return show();
 }
