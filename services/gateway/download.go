@@ -16,37 +16,27 @@ import (
 	auditv1 "github.com/twofold-auth/twofold/gen/twofold/audit/v1"
 )
 
-// exports is a client of the audit log that waits for the beginning of a file, so
-// that an export that is refused over REST is answered as any other call.
+// exports is a client of the audit log that waits for the beginning of a file.
 type exports struct{ auditv1.AuditServiceClient }
 
 // ExportAuditEvents implements AuditServiceClient.
 func (c exports) ExportAuditEvents(
 	ctx context.Context, req *auditv1.ExportAuditEventsRequest, options ...grpc.CallOption,
 ) (grpc.ServerStreamingClient[auditv1.ExportAuditEventsResponse], error) {
-	stream, err := c.AuditServiceClient.ExportAuditEvents(ctx, req, options...)
+	stream, err := begin(c.AuditServiceClient.ExportAuditEvents(ctx, req, options...))
 	if err != nil {
 		return nil, err
 	}
-	first, err := stream.Recv()
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return &download{ServerStreamingClient: stream, first: first}, nil
+	return &download{stream}, nil
 }
 
-// download is a file whose first part has been read.
+// download is a file that has begun.
 type download struct {
 	grpc.ServerStreamingClient[auditv1.ExportAuditEventsResponse]
-	first *auditv1.ExportAuditEventsResponse
 }
 
-// Recv returns the first part, and then the others.
+// Recv returns the next part. What ends the file before its end is marked.
 func (d *download) Recv() (*auditv1.ExportAuditEventsResponse, error) {
-	if first := d.first; first != nil {
-		d.first = nil
-		return first, nil
-	}
 	part, err := d.ServerStreamingClient.Recv()
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, &cutError{err}

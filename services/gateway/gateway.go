@@ -160,6 +160,3 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	s.rollout.Register(r)
 	s.audit.Register(r)
 }
-
-// Handler serves REST.
-func (s *Service) Handler() http.Handler { return s.handler }

@@ -67,13 +67,7 @@ func (r *record) encode() string {
 	b = strconv.AppendInt(b, r.agentVersion, 10)
 	b = append(b, ';')
 	b = append(b, r.hash[:]...)
-	var flags byte
-	for flag, on := range map[byte]bool{flagExempt: r.exempt, flagKeep: r.keep, flagAAL2: r.aal2, flagFactor: !r.factorVerify.IsZero()} {
-		if on {
-			flags |= flag
-		}
-	}
-	b = append(b, recordFormat, flags, byte(r.firstFactor), byte(r.role), byte(r.kind)) //nolint:gosec // small enums
+	b = append(b, recordFormat, r.flags(), byte(r.firstFactor), byte(r.role), byte(r.kind)) //nolint:gosec // small enums
 	b = append(b, r.ref.agent[:]...)
 	b = appendText(b, r.ref.account)
 	b = binary.AppendVarint(b, r.create.UnixMicro())
@@ -85,6 +79,19 @@ func (r *record) encode() string {
 	b = appendText(b, r.userAgent)
 	b = appendText(b, r.address)
 	return string(b)
+}
+
+func (r *record) flags() (flags byte) {
+	set := func(flag byte, on bool) {
+		if on {
+			flags |= flag
+		}
+	}
+	set(flagExempt, r.exempt)
+	set(flagKeep, r.keep)
+	set(flagAAL2, r.aal2)
+	set(flagFactor, !r.factorVerify.IsZero())
+	return flags
 }
 
 // decodeRecord reads what is under a session's key; one of the results is nil.

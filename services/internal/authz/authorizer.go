@@ -225,18 +225,3 @@ func VerifyAgain(ctx context.Context, verify SessionVerifier) error {
 	}
 	return nil
 }
-
-// Forward returns a context for calls to other services on behalf of the caller
-// of ctx: with the caller's bearer token and address. The
-// address is believed only from the gateway, so only the gateway forwards it to
-// any effect.
-func Forward(ctx context.Context) context.Context {
-	caller := FromContext(ctx)
-	if caller.bearer != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, AuthorizationKey, "Bearer "+caller.bearer)
-	}
-	if caller.ClientAddress.IsValid() {
-		ctx = metadata.AppendToOutgoingContext(ctx, ClientAddressKey, caller.ClientAddress.String())
-	}
-	return ctx
-}

@@ -173,7 +173,3 @@ func TestNewPerson(t *testing.T) {
 		require.Error(t, err, name)
 	}
 }
-
-func TestForward_withoutACallSendsNothing(t *testing.T) {
-	require.Equal(t, t.Context(), Forward(t.Context()))
-}

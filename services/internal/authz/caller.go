@@ -43,7 +43,7 @@ type Caller struct {
 	// RequestID ties together what the suite logs and records about one call.
 	RequestID string
 
-	bearer string // for Forward alone: tokens are in no exported field, and so in no log
+	bearer string // for VerifyAgain alone: tokens are in no exported field, and so in no log
 }
 
 // Person is an agent with a live session.

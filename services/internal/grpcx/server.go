@@ -77,7 +77,6 @@ type ServerConfig struct {
 type Server struct {
 	grpc        *grpc.Server
 	health      *health.Server
-	table       *authz.Table
 	stopTimeout time.Duration
 	stopping    chan struct{}
 	stopOnce    sync.Once
@@ -126,10 +125,11 @@ func (s *Server) newChain(config ServerConfig, services *registrar) (c *chain, e
 		c.isUnavailable = func(error) bool { return false }
 	}
 	infos := services.GetServiceInfo()
-	if s.table, err = authz.NewTable(infos, config.Reflection); err != nil {
+	table, err := authz.NewTable(infos, config.Reflection)
+	if err != nil {
 		return nil, err
 	}
-	if c.authorizer, err = authz.NewAuthorizer(s.table, config.VerifySession, config.OperatorToken); err != nil {
+	if c.authorizer, err = authz.NewAuthorizer(table, config.VerifySession, config.OperatorToken); err != nil {
 		return nil, err
 	}
 	if c.requests, err = newRequestChecker(infos); err != nil {
@@ -168,9 +168,6 @@ func serverOptions(config ServerConfig, calls *chain) []grpc.ServerOption {
 		}),
 	)
 }
-
-// Access returns who may call each method of the server.
-func (s *Server) Access() *authz.Table { return s.table }
 
 // Unready turns health to NOT_SERVING, for clients that watch it and for probes.
 // Calls are served as before.

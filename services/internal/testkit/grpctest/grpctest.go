@@ -1,6 +1,7 @@
 // Package grpctest puts services behind gRPC servers for tests: with the
 // interceptors of production, over mutual TLS, on connections in memory. What a
-// test calls through it passes the same doors as in a cluster.
+// test calls through it passes the same interceptors as in a cluster; but people
+// may come by themselves, without a gateway's certificate.
 package grpctest
 
 import (
