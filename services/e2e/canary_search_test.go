@@ -26,7 +26,9 @@ type canaries struct {
 	codes map[string]string
 }
 
-func newCanaries() *canaries { return &canaries{texts: map[string]string{}, codes: map[string]string{}} }
+func newCanaries() *canaries {
+	return &canaries{texts: map[string]string{}, codes: map[string]string{}}
+}
 
 // add notes a secret, and the bytes that it is a spelling of.
 func (c *canaries) add(what, secret string) string {

@@ -133,8 +133,8 @@ func (n *nest) mistakesOverGRPC(secret string) {
 	plain := strings.Map(printableASCII, secret)
 	auth := n.connect("auth")
 	for method, ctx := range map[string]context.Context{
-		"/twofold.auth.v1.SignInService/" + plain: t.Context(),
-		"/" + plain + "/SignIn":                   t.Context(),
+		"/twofold.auth.v1.SignInService/" + plain:  t.Context(),
+		"/" + plain + "/SignIn":                    t.Context(),
 		authv1.ProfileService_GetMe_FullMethodName: bearer(t.Context(), plain+"x"),
 		authv1.AgentService_ListAgents_FullMethodName: metadata.AppendToOutgoingContext(t.Context(), "authorization", plain,
 			"twofold-request-id", plain+"\"", "twofold-client-address", plain, "traceparent", plain, "tracestate", "a="+plain),

@@ -35,7 +35,6 @@ type nest struct {
 	database  string
 	redis     *testkit.RedisServer
 	nats      *testkit.NATSServer
-	keysDir   string
 }
 
 func startNest(t *testing.T) *nest {
@@ -71,7 +70,7 @@ func (n *nest) addFiles() {
 		if name := filepath.Base(file); name != "keys.json" && !strings.HasSuffix(name, "key.pem") {
 			continue
 		}
-		content, err := os.ReadFile(file) //nolint:gosec // a file of this test
+		content, err := os.ReadFile(file)
 		require.NoError(n.t, err)
 		for i, secret := range regexp.MustCompile(`[A-Za-z0-9+/]{40,}={0,2}`).FindAllString(string(content), -1) {
 			n.add(fmt.Sprintf("%s, part %d", filepath.Base(file), i), secret)

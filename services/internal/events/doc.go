@@ -10,6 +10,9 @@
 // server, which must run with `sync_interval: always`, belong to whoever starts
 // the process.
 //
+// An event names the trace in which it came to be, as CloudEvents' Distributed
+// Tracing extension has it; the context of a handler is in that trace.
+//
 // # Streams and subjects
 //
 // TWOFOLD keeps `twofold.<service>.<Event>.<account>`. TWOFOLD_DLQ keeps

@@ -2,8 +2,8 @@
 //
 // [NewServer] owns what is the same for every service: TLS, keepalive, message
 // sizes, the health and reflection services, an orderly stop, and the chain that
-// every call passes (chain.go): panics become errors; the call gets a request id,
-// is measured and logged; its error is turned into a status in one place; the
+// every call passes (chain.go): panics become errors; the call gets a request id
+// and a trace, is measured and logged; its error is turned into a status in one place; the
 // caller is identified and admitted; the request is validated. Only then the
 // handler runs. Callers are admitted before their request is looked at, so that
 // strangers learn nothing from validation messages.

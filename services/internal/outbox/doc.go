@@ -7,6 +7,10 @@
 // consumers belong to package events; the transaction belongs to the store that
 // calls Append.
 //
+// With the event the row keeps the trace of the call that Append was part of, in
+// the column of the headers, so that the consumer's work belongs to that call
+// though another goroutine, or process, publishes later.
+//
 // # Why events are not lost
 //
 // A row is claimed by its state (not published yet) and never by "greater than

@@ -105,4 +105,3 @@ func TestRelay_publishesWithABrokenTrace(t *testing.T) {
 		f.holds(t, 1)
 	})
 }
-

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,16 +116,34 @@ func TestTracer_namedByEnvironment(t *testing.T) {
 	require.Equal(t, "auth-of-the-north", sink.Spans()[0].Service)
 }
 
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // A collector that takes connections and never answers keeps neither a call nor a
 // stop waiting, however many spans there are; the log hears of it.
 func TestTracer_collectorHangs(t *testing.T) {
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, listener.Close()) }()
-	var log bytes.Buffer
+	log := &lines{} // the exporter may still be at it when the test reads
 	tracer, err := tracing.New(t.Context(), tracing.Options{
 		Endpoint: "http://" + listener.Addr().String(), Service: "twofold-test", Now: time.Now,
-		Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	require.NoError(t, err)
 	began := time.Now()
