@@ -31,8 +31,8 @@ func (v running) signIn(t *testing.T, account, email string, kind sessionv1.Clie
 	return response.GetSession().GetToken()
 }
 
-// setUp sets a second factor up from the profile.
-func (v running) setUp(t *testing.T, account, email string) {
+// setUp sets a second factor up from the profile, and returns the token after it.
+func (v running) setUp(t *testing.T, account, email string) (session string) {
 	t.Helper()
 	ctx := bearer(t.Context(), v.signIn(t, account, email, sessionv1.Client_WEB))
 	profile := authv1.NewProfileServiceClient(v.connect("auth"))
@@ -40,10 +40,11 @@ func (v running) setUp(t *testing.T, account, email string) {
 	require.NoError(t, err)
 	code, err := totp.GenerateCode(begun.GetEnrollment().GetSecret(), time.Now())
 	require.NoError(t, err)
-	_, err = profile.ConfirmEnrollment(ctx, &authv1.ConfirmEnrollmentRequest{
+	done, err := profile.ConfirmEnrollment(ctx, &authv1.ConfirmEnrollmentRequest{
 		EnrollmentId: begun.GetEnrollment().GetEnrollmentId(), Code: code,
 	})
 	require.NoError(t, err)
+	return done.GetSession().GetToken()
 }
 
 // reasonOf returns the reason in an error of the suite, or "".
