@@ -154,10 +154,10 @@ func TestAgents_manyAndImport(t *testing.T) {
 	b.sees("61–120 of 132")
 	b.click("Previous")
 	b.sees("1–60 of 132")
-	b.typeInto(`document.querySelector('input[type=search]')`, "No. 077")
+	b.search("No. 077")
 	b.await(`document.querySelectorAll('.tile').length === 1`)
 	require.Contains(t, b.eval(`document.querySelector('.tile').innerText`), "Agent, No. 077")
-	b.typeInto(`document.querySelector('input[type=search]')`, "zzz")
+	b.search("zzz")
 	b.sees("Nobody by that name")
 
 	// The keyboard alone: the focus goes into the dialog, stays, and comes back.

@@ -275,10 +275,10 @@ func (b *browser) choose(label, value string) {
 	b.eval(`(e => { e.value = ` + quoted(value) + `; e.dispatchEvent(new Event('change', {bubbles: true})); })(` + labeled(label) + `)`)
 }
 
-// typeInto types into an element, in place of what was there.
-func (b *browser) typeInto(element, text string) {
+// search types into the field for a search, in place of what was there.
+func (b *browser) search(text string) {
 	b.t.Helper()
-	b.eval(`(e => { e.focus(); e.select(); })(` + element + `)`)
+	b.eval(`(e => { e.focus(); e.select(); })(document.querySelector('input[type=search]'))`)
 	b.run(chromedp.KeyEvent(text))
 }
 

@@ -209,7 +209,7 @@ func TestPages_lookRightInTrouble(t *testing.T) {
 		line.next("/v1/accounts/acme/agents").release()
 	}
 	b.at("Agents")
-	b.typeInto(`document.querySelector('input[type=search]')`, "zzz")
+	b.search("zzz")
 	b.sees("Nobody by that name")
 	b.show("agents-nobody")
 	b.goTo("/agents?mfa=NOT_SET_UP")
@@ -238,7 +238,7 @@ func TestPages_lookRightInTrouble(t *testing.T) {
 	b.click("Try again")
 	b.at("Agents")
 	b.offline(true)
-	b.typeInto(`document.querySelector('input[type=search]')`, "a")
+	b.search("a")
 	b.sees("Try again")
 	b.show("agents-gone")
 	b.offline(false)

@@ -48,7 +48,7 @@ func TestAgents_tenThousand(t *testing.T) {
 		require.LessOrEqual(t, value[float64](b, `Math.max(...window.busy)`), float64(maxBusy), what)
 	}
 	search := func(text string) func() {
-		return func() { b.typeInto(`document.querySelector('input[type=search]')`, text) }
+		return func() { b.search(text) }
 	}
 	took("the first page", func() { b.click("Agents") }, `document.querySelectorAll('.tile').length === 60 && document.body.innerText.includes('1–60 of 10,002')`)
 	took("the next page", func() { b.click("Next") }, `document.body.innerText.includes('61–120 of 10,002')`)
