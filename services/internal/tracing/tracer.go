@@ -95,8 +95,7 @@ func (t *Tracer) StartRequest(ctx context.Context, headers propagation.TextMapCa
 	} else if theirs := trace.SpanContextFromContext(named); theirs.IsValid() {
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: theirs}))
 	}
-	ctx, span := t.provider.Tracer(scope).Start(ctx, method, options...)
-	return ctx, span
+	return t.provider.Tracer(scope).Start(ctx, method, options...) //nolint:spancheck // the caller ends it
 }
 
 // StartEvent begins the span of processing an event, as a child of the call that
@@ -106,12 +105,12 @@ func (t *Tracer) StartEvent(ctx context.Context, e Event) (context.Context, trac
 	if t == nil {
 		return ctx, trace.SpanFromContext(ctx)
 	}
-	ctx, span := t.provider.Tracer(scope).Start(ctx, "process "+e.Name, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+	about := trace.WithAttributes(
 		attribute.String("messaging.system", "nats"), attribute.String("messaging.operation.type", "process"),
 		attribute.String("messaging.consumer.group.name", e.Consumer), attribute.String("messaging.message.id", e.ID),
 		attribute.String("cloudevents.event_type", e.Type),
-	))
-	return ctx, span
+	)
+	return t.provider.Tracer(scope).Start(ctx, "process "+e.Name, trace.WithSpanKind(trace.SpanKindConsumer), about) //nolint:spancheck // likewise
 }
 
 // End ends a span of work that failed, or did not.
