@@ -18,6 +18,7 @@ import (
 type slowLine struct {
 	t       *testing.T
 	url     string
+	cut     func() // cuts every connection
 	onward  http.Handler
 	waiting chan *heldCall
 
@@ -48,7 +49,7 @@ func (s *suite) slow() *slowLine {
 	l := &slowLine{t: s.t, onward: onward, waiting: make(chan *heldCall, 100), holds: map[string]bool{}}
 	server := httptest.NewServer(l)
 	s.t.Cleanup(server.CloseClientConnections)
-	l.url = server.URL
+	l.url, l.cut = server.URL, server.CloseClientConnections
 	return l
 }
 
