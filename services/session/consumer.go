@@ -105,17 +105,17 @@ func (c *consumer) apply(ctx context.Context, d events.Delivery) error {
 	case *policyv1.EnforcementDisabled:
 		return c.applyPolicy(ctx, e.GetAccount(), e.GetPolicy())
 	case *authv1.MFAEnrolled:
-		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), e.GetKeepSession(), false)
+		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), e.GetKeepSession(), time.Time{})
 	case *authv1.MFAReset:
-		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), "", false)
+		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), "", time.Time{})
 	case *authv1.FactorRemoved:
-		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), e.GetKeepSession(), e.GetLast())
+		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), e.GetKeepSession(), loweredBy(e))
 	case *authv1.PasswordChanged:
-		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), e.GetKeepSession(), false)
+		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), e.GetKeepSession(), time.Time{})
 	case *authv1.RoleChanged:
-		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), "", false)
+		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), "", time.Time{})
 	case *authv1.AgentDeactivated:
-		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), "", false)
+		return c.applyVersion(ctx, e.GetAgent(), e.GetAgentVersion(), "", time.Time{})
 	case *sessionv1.SessionsRevoked:
 		return c.applyRevoked(ctx, e)
 	default:
@@ -140,15 +140,23 @@ func (c *consumer) applyPolicy(ctx context.Context, account string, p *policyv1.
 
 // applyVersion makes an agent's sessions below a version over. Ending each is left
 // to the schedule: auth has done it already, unless it was cut off.
-func (c *consumer) applyVersion(ctx context.Context, name string, version int64, keepName string, lower bool) error {
+func (c *consumer) applyVersion(ctx context.Context, name string, version int64, keepName string, lowered time.Time) error {
 	agent, keep, err := agentAndKept(name, version, keepName)
 	if err != nil {
 		return events.Permanent(err)
 	}
-	if err := c.store.fence(ctx, fence{agent: agent, version: version, keep: keep, lower: lower}, c.now()); err != nil {
+	if err := c.store.fence(ctx, fence{agent: agent, version: version, keep: keep, lowered: lowered}, c.now()); err != nil {
 		return err
 	}
 	return c.store.schedule(ctx, agentSubject(agent), version, c.now())
+}
+
+// loweredBy is when an event let the session that stays fall back to AAL1.
+func loweredBy(e *authv1.FactorRemoved) time.Time {
+	if !e.GetLast() {
+		return time.Time{}
+	}
+	return e.GetRemoveTime().AsTime()
 }
 
 // applyRevoked ends sessions that were ended before: only a store that forgot it

@@ -49,7 +49,7 @@ func TestEvents_end(t *testing.T) {
 	strong := request(agent(account), off(account, 1))
 	strong.AssuranceLevel = sessionv1.Session_AAL2
 	lowered := r.create(strong)
-	r.publish(account, 2, &authv1.FactorRemoved{Agent: strong.GetAgent(), AgentVersion: 2, KeepSession: lowered.GetName(), Last: true})
+	r.publish(account, 2, &authv1.FactorRemoved{Agent: strong.GetAgent(), AgentVersion: 2, KeepSession: lowered.GetName(), Last: true, RemoveTime: timestamppb.New(r.clock.Now())})
 	r.publish(account, 2, &authv1.RoleChanged{Agent: sessions[7].GetAgent(), AgentVersion: 2})
 	r.publish(account, 2, &authv1.AgentDeactivated{Agent: sessions[8].GetAgent(), AgentVersion: 2})
 	// One that makes no sense holds nothing up.

@@ -34,10 +34,11 @@ const (
 
 var errKnown = errors.New("session: an enforcement in the store cannot be read")
 
-// judge applies the rule.
-func (k *known) judge(s enforcement.Session, now time.Time) enforcement.Verdict {
+// judge applies the rule to a session. lowered is when it fell back from AAL2,
+// zero for never: what was in force before that had no reason to end it.
+func (k *known) judge(s enforcement.Session, lowered, now time.Time) enforcement.Verdict {
 	for _, p := range k.past {
-		if s.CreateTime.Before(p.until) && !p.policy.Judge(s, p.until).Alive {
+		if s.CreateTime.Before(p.until) && !lowered.After(p.until) && !p.policy.Judge(s, p.until).Alive {
 			return enforcement.Verdict{}
 		}
 	}

@@ -181,7 +181,7 @@ func (s *Service) list(ctx context.Context, agent agentRef, p page, current uuid
 	}
 	out := make([]*sessionv1.Session, len(live))
 	for i, l := range live {
-		out[i] = s.toProto(l.record, around.known.judge(l.record.facts(), now).RevokeTime)
+		out[i] = s.toProto(l.record, around.known.judge(l.record.facts(), l.record.lowered, now).RevokeTime)
 		out[i].Current = l.record.ref.id == current
 	}
 	return out, next, nil

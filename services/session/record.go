@@ -32,6 +32,7 @@ const (
 	flagKeep
 	flagAAL2
 	flagFactor
+	flagLowered
 )
 
 // record is a session as it is stored.
@@ -51,6 +52,7 @@ type record struct {
 	expire       time.Time
 	lastSeen     time.Time // to the second
 	factorVerify time.Time // zero at AAL1
+	lowered      time.Time // when it fell back from AAL2; zero for never
 }
 
 // tombstone is what stays of a session that was ended.
@@ -78,6 +80,9 @@ func (r *record) encode() string {
 	}
 	b = appendText(b, r.userAgent)
 	b = appendText(b, r.address)
+	if !r.lowered.IsZero() {
+		b = binary.AppendVarint(b, r.lowered.Sub(r.create).Microseconds())
+	}
 	return string(b)
 }
 
@@ -91,6 +96,7 @@ func (r *record) flags() (flags byte) {
 	set(flagKeep, r.keep)
 	set(flagAAL2, r.aal2)
 	set(flagFactor, !r.factorVerify.IsZero())
+	set(flagLowered, !r.lowered.IsZero())
 	return flags
 }
 
@@ -137,6 +143,9 @@ func decodeRecord(id uuid.UUID, value string) (*record, *tombstone, error) {
 	}
 	r.userAgent = d.text()
 	r.address = d.text()
+	if flags&flagLowered != 0 {
+		r.lowered = r.create.Add(time.Duration(d.varint()) * time.Microsecond)
+	}
 	if d.failed {
 		return nil, nil, errRecord
 	}

@@ -38,6 +38,8 @@ func TestRecord_roundTrip(t *testing.T) {
 		copy(r.hash[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "hash"))
 		if r.aal2 {
 			r.factorVerify = create.Add(time.Duration(rapid.Int64Range(0, 1<<50).Draw(t, "verified")) * time.Microsecond)
+		} else if rapid.Bool().Draw(t, "lowered") {
+			r.lowered = create.Add(time.Duration(rapid.Int64Range(0, 1<<50).Draw(t, "since")) * time.Microsecond)
 		}
 		text := r.encode()
 		got, tomb, err := decodeRecord(r.ref.id, text)
@@ -147,10 +149,10 @@ func TestKnown_endedStaysEnded(t *testing.T) {
 			require.Equal(t, k.encode(), again.encode())
 			k = again
 			if over {
-				require.False(t, k.judge(session, at).Alive, "a session that was over lives again")
+				require.False(t, k.judge(session, time.Time{}, at).Alive, "a session that was over lives again")
 			} else if session.CreateTime.Before(at) && !policy.Enforced {
 				// Never over without a policy that said so at some moment.
-				require.True(t, k.judge(session, at).Alive || len(k.past) > 0)
+				require.True(t, k.judge(session, time.Time{}, at).Alive || len(k.past) > 0)
 			}
 		}
 	})

@@ -82,7 +82,7 @@ func (s *sessionServer) ReissueSession(ctx context.Context, req *sessionv1.Reiss
 		t := newToken(ref.agentRef, now)
 		rec := *old.record
 		rec.ref, rec.hash, rec.agentVersion = t.sessionRef, t.hash(), req.GetAgentVersion()
-		rec.aal2, rec.factorVerify, rec.lastSeen = true, now, now
+		rec.aal2, rec.factorVerify, rec.lastSeen, rec.lowered = true, now, now, time.Time{}
 		err = s.store.issue(ctx, &rec, carried, &old, now)
 		if errors.Is(err, errReplacedChanged) {
 			continue
@@ -112,7 +112,12 @@ func (s *sessionServer) RevokeAgentSessions(ctx context.Context, req *sessionv1.
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.fence(ctx, fence{agent: agent, version: req.GetAgentVersion(), keep: keep, lower: req.GetLowerKept()}, s.clock()); err != nil {
+	now := s.clock()
+	f := fence{agent: agent, version: req.GetAgentVersion(), keep: keep}
+	if req.GetLowerKept() {
+		f.lowered = now
+	}
+	if err := s.store.fence(ctx, f, now); err != nil {
 		return nil, err
 	}
 	refs, err := s.store.sessionsOf(ctx, agent)

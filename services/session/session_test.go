@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
 	"github.com/twofold-auth/twofold/services/internal/errs"
@@ -18,17 +19,18 @@ func TestSessions(t *testing.T) {
 		c := newClock()
 		r := newRig(t, p, c, quick())
 		for name, test := range map[string]func(*testing.T, *rig){
-			"create and validate":      testCreate,
-			"limits":                   testLimits,
-			"tokens nobody gave out":   testForgedTokens,
-			"revoke one":               testRevoke,
-			"revoke below a version":   testRevokeAgent,
-			"reissue":                  testReissue,
-			"lower the one that stays": testLower,
-			"enforcement":              testEnforcement,
-			"what was ended stays so":  testEndedStays,
-			"stale sign-ins":           testStale,
-			"count":                    testCount,
+			"create and validate":        testCreate,
+			"limits":                     testLimits,
+			"tokens nobody gave out":     testForgedTokens,
+			"revoke one":                 testRevoke,
+			"revoke below a version":     testRevokeAgent,
+			"reissue":                    testReissue,
+			"lower the one that stays":   testLower,
+			"lower after an enforcement": testLowerAfterwards,
+			"enforcement":                testEnforcement,
+			"what was ended stays so":    testEndedStays,
+			"stale sign-ins":             testStale,
+			"count":                      testCount,
 		} {
 			// One clock: the tests take turns.
 			t.Run(name, func(t *testing.T) {
@@ -220,6 +222,35 @@ func testLower(t *testing.T, r *rig) {
 	// It is covered like any other session at AAL1.
 	r.apply(on("lower", 2, r.clock.Now().Add(time.Second), time.Hour))
 	require.NotNil(t, r.stands(kept.GetToken()).GetPolicyRevokeTime())
+}
+
+// A session that had a second factor all through an enforcement lives on when the
+// factor is removed after it: what is over by then had no reason to end it.
+func testLowerAfterwards(t *testing.T, r *rig) {
+	enforced := on("lowered", 1, r.clock.Now(), time.Minute)
+	req := request(agent("lowered"), enforced)
+	r.clock.Advance(time.Second)
+	req.AssuranceLevel = sessionv1.Session_AAL2
+	during := r.create(req)
+	r.clock.Advance(time.Hour)
+	lifted := off("lowered", 2)
+	lifted.UpdateTime = timestamppb.New(r.clock.Now())
+	r.apply(lifted)
+	r.clock.Advance(time.Second)
+	_, err := r.auth.RevokeAgentSessions(t.Context(), &sessionv1.RevokeAgentSessionsRequest{
+		Agent: req.GetAgent(), AgentVersion: 2, KeepSession: during.GetName(), LowerKept: true,
+	})
+	require.NoError(t, err)
+	require.Equal(t, sessionv1.Session_AAL1, r.stands(during.GetToken()).GetAssuranceLevel())
+	// The next one ends it like any other, and it stays so.
+	r.clock.Advance(time.Second)
+	r.apply(on("lowered", 3, r.clock.Now(), time.Minute))
+	r.clock.Advance(time.Minute)
+	r.over(during.GetToken(), errs.ReasonSessionEndedByMFAPolicy)
+	lifted = off("lowered", 4)
+	lifted.UpdateTime = timestamppb.New(r.clock.Now())
+	r.apply(lifted)
+	r.over(during.GetToken(), errs.ReasonSessionEndedByMFAPolicy)
 }
 
 func testEnforcement(t *testing.T, r *rig) {

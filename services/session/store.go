@@ -200,7 +200,7 @@ type fence struct {
 	agent   agentRef
 	version int64       // sessions below are over
 	keep    *sessionRef // but for this one, which is raised to version; nil for none
-	lower   bool        // the one that stays falls back to AAL1
+	lowered time.Time   // when the one that stays fell back to AAL1; zero if it does not
 }
 
 // fence makes the sessions over, at once and for good. Ending them is what remains
@@ -212,9 +212,9 @@ func (s *store) fence(ctx context.Context, f fence, now time.Time) error {
 	}
 	if f.keep != nil {
 		c.keys[1] = f.keep.key()
-		if f.lower {
+		if !f.lowered.IsZero() {
 			// First, so that nobody meets the session raised and not yet lowered.
-			if err := s.lower(ctx, *f.keep, now); err != nil {
+			if err := s.lower(ctx, *f.keep, f.lowered, now); err != nil {
 				return err
 			}
 		}
@@ -226,7 +226,7 @@ func (s *store) fence(ctx context.Context, f fence, now time.Time) error {
 // lower lets a session fall back to AAL1: its agent has no second factor any more,
 // so it must not decide what takes one. A session never rises again under its
 // name, so that doing this late, or twice, takes nothing from anybody.
-func (s *store) lower(ctx context.Context, ref sessionRef, now time.Time) error {
+func (s *store) lower(ctx context.Context, ref sessionRef, at, now time.Time) error {
 	for range swapTries {
 		values, err := s.getAll(ctx, []string{ref.key()})
 		if err != nil || values[0] == nil {
@@ -240,7 +240,7 @@ func (s *store) lower(ctx context.Context, ref sessionRef, now time.Time) error 
 			return nil
 		}
 		lowered := *rec
-		lowered.aal2, lowered.factorVerify = false, time.Time{}
+		lowered.aal2, lowered.factorVerify, lowered.lowered = false, time.Time{}, at
 		written, err := s.run(ctx, s.scripts.rewrite, s.rewriteCall(*values[0], &lowered, now))
 		if err != nil || written == 1 {
 			return err

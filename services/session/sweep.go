@@ -224,7 +224,7 @@ type sweepBatch struct {
 
 // mayEnd reports whether the rule ends any session of the class.
 func (b sweepBatch) mayEnd(exempt bool, now time.Time) bool {
-	return !b.known.judge(enforcement.Session{Exempt: exempt, AssuranceLevel: enforcement.AAL1}, now).Alive
+	return !b.known.judge(enforcement.Session{Exempt: exempt, AssuranceLevel: enforcement.AAL1}, time.Time{}, now).Alive
 }
 
 // over picks the sessions that are over by the rule.
@@ -236,7 +236,7 @@ func (w *sweeper) over(b sweepBatch) []sessionRef {
 		if rec == nil {
 			continue
 		}
-		if !b.known.judge(rec.facts(), now).Alive {
+		if !b.known.judge(rec.facts(), rec.lowered, now).Alive {
 			over = append(over, b.refs[i])
 		}
 	}

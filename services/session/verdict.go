@@ -81,7 +81,7 @@ func (a surroundings) judge(c Config, rec *record, now time.Time) (time.Time, er
 	case a.known == nil:
 		return time.Time{}, unavailable(errNoEnforcement)
 	}
-	verdict := a.known.judge(rec.facts(), now)
+	verdict := a.known.judge(rec.facts(), rec.lowered, now)
 	if !verdict.Alive {
 		return time.Time{}, errEndedByPolicy()
 	}
