@@ -9,7 +9,6 @@ import (
 
 	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
-	"github.com/twofold-auth/twofold/services/internal/errs"
 )
 
 // The browser's door. The prefix __Host- makes browsers keep a cookie to this
@@ -99,20 +98,6 @@ func (c cookies) setSignIn(w http.ResponseWriter, token string, expires time.Tim
 // secondsUntil is the Max-Age of what ends then. Zero and less would mean others
 // than "soon".
 func (c cookies) secondsUntil(end time.Time) int { return max(1, int(end.Sub(c.now()).Seconds())) }
-
-// forgetIfOver drops the cookie whose session or sign-in is over for good.
-func (cookies) forgetIfOver(ctx context.Context, w http.ResponseWriter, reason string) {
-	if !edgeOf(ctx).cookies {
-		return
-	}
-	switch reason {
-	case errs.ReasonSessionEndedByMFAPolicy, errs.ReasonSessionRevoked, errs.ReasonSessionExpired,
-		errs.ReasonSessionStoreLost, errs.ReasonSessionUnknown, errs.ReasonCredentialsMalformed:
-		forget(w, sessionCookie)
-	case errs.ReasonSignInExpired:
-		forget(w, signInCookie)
-	}
-}
 
 func forget(w http.ResponseWriter, name string) { setCookie(w, name, "", -1) }
 

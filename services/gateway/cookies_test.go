@@ -133,8 +133,7 @@ func TestCookies_signInToken(t *testing.T) {
 	s.fail(authv1.SignInService_VerifySignIn_FullMethodName, errs.New(codes.Unauthenticated, errs.ReasonSignInExpired, "Over."))
 	r := s.do(http.MethodPost, "/v1/signIn:verify", `{"totpCode":"123456"}`, append([]string{"Cookie", cookies}, browser...)...)
 	requireRefused(t, r, http.StatusUnauthorized, codes.Unauthenticated, "SIGN_IN_EXPIRED")
-	requireForgotten(t, r.cookie(signInCookie))
-	require.Nil(t, r.cookie(sessionCookie))
+	require.Empty(t, r.Cookies())
 
 	s.fail(authv1.SignInService_VerifySignIn_FullMethodName, errs.New(codes.Unauthenticated, errs.ReasonCodeIncorrect, "No."))
 	r = s.do(http.MethodPost, "/v1/signIn:verify", `{"totpCode":"123456"}`, append([]string{"Cookie", cookies}, browser...)...)
@@ -178,16 +177,13 @@ func TestCookies_goWithTheSession(t *testing.T) {
 		s.fail(authv1.ProfileService_GetMe_FullMethodName, errs.New(codes.Unauthenticated, reason, "Over."))
 		r = s.do(http.MethodGet, "/v1/me", "", cookie...)
 		requireRefused(t, r, http.StatusUnauthorized, codes.Unauthenticated, reason)
-		requireForgotten(t, r.cookie(sessionCookie))
-		require.Empty(t, s.do(http.MethodGet, "/v1/me", "", bearer("agent")...).Cookies())
+		require.Empty(t, r.Cookies(), "the browser may have a newer one by now")
 	}
-	s.fail(authv1.ProfileService_GetMe_FullMethodName, errs.Unavailable(nil))
-	require.Empty(t, s.do(http.MethodGet, "/v1/me", "", cookie...).Cookies(), "an outage signs nobody out")
 
 	s.endSession("agent")
 	r = s.do(http.MethodGet, "/v1/accounts/acme/rollout:watch", "", cookie...)
 	requireRefused(t, r, http.StatusUnauthorized, codes.Unauthenticated, "SESSION_REVOKED")
-	requireForgotten(t, r.cookie(sessionCookie))
+	require.Empty(t, r.Cookies())
 	require.Equal(t, "Bearer", r.Header.Get("WWW-Authenticate"))
 }
 

@@ -70,7 +70,6 @@ func (s *Service) refuseAs(w http.ResponseWriter, r *http.Request, e *errs.Error
 	h.Set("Content-Type", "application/json")
 	if e.Code() == codes.Unauthenticated {
 		h.Set("WWW-Authenticate", "Bearer")
-		s.cookies.forgetIfOver(r.Context(), w, e.Reason())
 	}
 	for _, detail := range st.Details() {
 		if retry, ok := detail.(*errdetails.RetryInfo); ok {

@@ -16,7 +16,7 @@ func (s *suite) enforce() {
 }
 
 // A reload in mid set-up begins a new one and says that the earlier picture is
-// void; the back button keeps the picture; three wrong codes keep the way open.
+// void; the back button loses neither the picture nor the way; three wrong codes keep the way open.
 func TestSetUp_reloadAndWrongCodes(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -31,6 +31,12 @@ func TestSetUp_reloadAndWrongCodes(t *testing.T) {
 	b.sees("The earlier one is void")
 	p := b.scan()
 	require.NotEqual(t, first.secret, p.secret)
+	b.run(chromedp.NavigateBack())
+	b.at("Sign in")
+	b.sees("You have begun to sign in to acme as agnes@acme.example.")
+	b.click("Go on")
+	b.at("Set up two-factor authentication")
+	require.Equal(t, p.secret, b.scan().secret, "leaving and going on keeps the picture")
 
 	b.click("Next")
 	b.at("Type the code from your app")

@@ -8,6 +8,14 @@ import { afterSignIn, go } from './router.js';
 /** `{step: 'code' | 'set-up', account, email, prompt, methods, expireTime}`, or null. */
 export const signInState = () => memory.read('signIn');
 
+const place = ({ step }) => (step === 'code' ? '/sign-in/code' : '/set-up');
+
+/** Where a sign-in under way goes on, if there is one: `{account, email, place}`. */
+export function signInUnderWay() {
+  const state = signInState();
+  return state && Date.parse(state.expireTime) > Date.now() ? { ...state, place: place(state) } : null;
+}
+
 export const forgetSignIn = () => memory.forget('signIn');
 
 /** Goes where the answer of POST /v1/signIn leads. */
@@ -18,7 +26,7 @@ export function follow(answer, account, email) {
   memory.keep('next', next);
   const step = answer.challenge ? 'code' : 'set-up';
   memory.keep('signIn', { step, account, email, ...(answer.challenge ?? answer.enrollmentRequired) });
-  return go(step === 'code' ? '/sign-in/code' : '/set-up');
+  return go(place({ step }));
 }
 
 /** The sign-in is done. Who gave a second factor has one to set up no more. */
@@ -27,6 +35,12 @@ export function arrive(next = afterSignIn(), { mayStillSetUp = false } = {}) {
   memory.forget('next');
   memory.forget('ended');
   return go(next.startsWith('/set-up') && !mayStillSetUp ? '/' : next, { replace: true });
+}
+
+/** Gives the sign-in up, for another one. */
+export function giveUp() {
+  forgetSignIn();
+  return go('/sign-in');
 }
 
 /** The sign-in is over before it was done: says so and starts again. */

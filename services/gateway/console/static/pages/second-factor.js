@@ -4,7 +4,7 @@ import { post } from '../api.js';
 import { h } from '../dom.js';
 import { go } from '../router.js';
 import { codeField, field, form, submitButton } from '../components/form.js';
-import { arrive, signInState, startAgain } from '../sign-in-state.js';
+import { arrive, giveUp, signInState, startAgain } from '../sign-in-state.js';
 
 async function verify(answer) {
   try {
@@ -50,6 +50,6 @@ export default function secondFactor() {
     h('h1', null, 'Two-factor authentication'),
     h('p', { class: 'soft' }, 'Signing in to ', h('strong', null, state.account), ' as ', h('strong', null, state.email), '.'),
     place,
-    h('p', { class: 'beneath' }, (state.methods ?? ['RECOVERY_CODE']).includes('RECOVERY_CODE') && other, h('a', { href: '/sign-in' }, 'Sign in as somebody else')),
+    h('p', { class: 'beneath' }, (state.methods ?? ['RECOVERY_CODE']).includes('RECOVERY_CODE') && other, h('button', { type: 'button', class: 'link', onclick: giveUp }, 'Sign in as somebody else')),
     h('details', { class: 'help' }, h('summary', null, 'Lost both?'), h('p', null, 'Ask an admin of your account to reset your two-factor authentication. You are told by mail, and set it up anew when you sign in.')));
 }

@@ -15,7 +15,7 @@ import { tell } from '../components/dialog.js';
 import { recoveryCodes } from '../components/recovery-codes.js';
 import { withFreshFactor } from '../components/step-up.js';
 import { announce } from '../components/toast.js';
-import { forgetSignIn, signInState, startAgain } from '../sign-in-state.js';
+import { forgetSignIn, giveUp, signInState, startAgain } from '../sign-in-state.js';
 
 // The set-up under way: {key, enrollment, done}.
 let current = null;
@@ -125,7 +125,7 @@ function scanning(door, voided) {
 }
 
 const leaving = ({ forced }) => (forced
-  ? h('a', { class: 'button quiet', href: '/sign-in' }, 'Cancel')
+  ? h('button', { type: 'button', class: 'quiet', onclick: giveUp }, 'Cancel')
   : h('a', { class: 'button quiet', href: '/profile' }, 'Not now'));
 
 function typing(door) {

@@ -6,7 +6,7 @@ import { memory, refreshMe } from '../identity.js';
 import { endings } from '../problems.js';
 import { go } from '../router.js';
 import { field, form, submitButton, tick } from '../components/form.js';
-import { follow, forgetSignIn } from '../sign-in-state.js';
+import { follow, signInUnderWay } from '../sign-in-state.js';
 
 /** Why the person is here, if a session was ended; or true if they need not be. */
 async function reasonToBeHere() {
@@ -15,7 +15,7 @@ async function reasonToBeHere() {
     return true;
   } catch (problem) {
     if (!isSessionOver(problem)) throw problem;
-    if (endings[problem.reason]) memory.keep('ended', problem.reason);
+    if (endings[problem.reason] && !memory.read('ended')) memory.keep('ended', problem.reason);
     return endings[memory.read('ended')];
   }
 }
@@ -23,7 +23,7 @@ async function reasonToBeHere() {
 export default async function signIn({ query }) {
   const ended = await reasonToBeHere();
   if (ended === true) return void go('/', { replace: true });
-  forgetSignIn();
+  const begun = signInUnderWay();
   const known = memory.read('who') ?? {};
   const account = field({ name: 'account', label: 'Account', autocomplete: 'organization', autocapitalize: 'none', spellcheck: 'false', required: true, value: query.get('account') ?? known.account ?? '' });
   const email = field({ name: 'email', label: 'Email address', type: 'email', autocomplete: 'username', required: true, value: known.email ?? '' });
@@ -33,7 +33,10 @@ export default async function signIn({ query }) {
   first.input.setAttribute('autofocus', '');
   return h('div', null,
     h('h1', null, 'Sign in'),
-    ended && h('div', { class: 'note warn', role: 'status' }, icon('warning'), h('div', null, h('strong', null, ended.title), h('p', null, ended.text))),
+    begun && h('div', { class: 'note', role: 'status' }, icon('info'), h('div', null,
+      h('p', null, 'You have begun to sign in to ', h('strong', null, begun.account), ' as ', h('strong', null, begun.email), '.'),
+      h('div', { class: 'actions' }, h('a', { class: 'button', href: begun.place }, 'Go on')))),
+    ended && !begun && h('div', { class: 'note warn', role: 'status' }, icon('warning'), h('div', null, h('strong', null, ended.title), h('p', null, ended.text))),
     form({
       label: 'Sign in', fields: [account, email, password], content: [account, email, password, keep],
       button: submitButton('Sign in', { class: 'primary wide' }),
