@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -28,11 +29,20 @@ func TestDocs_programRunsInAnEmptyModule(t *testing.T) {
 	}
 	a := newAuthority(t)
 	s := a.serve(session)
+	var revoked atomic.Bool
 	s.validate = func(ctx context.Context) error {
 		if got := metadata.ValueFromIncomingContext(ctx, "authorization"); got != nil {
 			t.Errorf("authorization %q", got)
 		}
-		return nil
+		if !revoked.Load() {
+			return nil
+		}
+		st, err := status.New(codes.Unauthenticated, "Signed out.").WithDetails(
+			&errdetails.ErrorInfo{Reason: "SESSION_REVOKED", Domain: "twofold"})
+		if err != nil {
+			return err
+		}
+		return st.Err()
 	}
 	dir := t.TempDir()
 	a.files(dir, a.issue(platform))
@@ -46,14 +56,7 @@ func TestDocs_programRunsInAnEmptyModule(t *testing.T) {
 	if want := s.addr + "\n"; output != want { // the server answers with its address for an agent
 		t.Fatalf("got %q, want %q", output, want)
 	}
-	s.validate = func(context.Context) error {
-		st, err := status.New(codes.Unauthenticated, "Signed out.").WithDetails(
-			&errdetails.ErrorInfo{Reason: "SESSION_REVOKED", Domain: "twofold"})
-		if err != nil {
-			return err
-		}
-		return st.Err()
-	}
+	revoked.Store(true)
 	if output = run(t, dir, "token-of-ann"); !strings.Contains(output, "SESSION_REVOKED") {
 		t.Fatalf("got %q", output)
 	}
