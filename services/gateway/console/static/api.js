@@ -25,8 +25,8 @@ const listeners = new Set();
 export const onSessionOver = (listener) => listeners.add(listener);
 
 // Calls that make, replace or end the session have the line for themselves: reads
-// under way are given up and sent again afterwards. An answer about the session
-// before would send a person away from the one after it, and drop its cookie.
+// under way are given up and sent again afterwards: an answer about the session
+// before would send a person away from the one after it.
 const changesSession = (method, path) => method !== 'GET' && /^\/v1\/(me|signIn|signOut)\b/.test(path);
 const changes = new Set();
 let reads = new AbortController();
