@@ -199,12 +199,11 @@ func (s *Suite) buildGateway(rest net.Listener) (*gateway.Service, error) {
 		}
 		conns[name] = conn
 	}
-	verify := verdict.By(sessionv1.NewSessionServiceClient(conns["session"]))
 	cfg := gateway.DefaultConfig()
 	cfg.TrustedProxies, cfg.StopTimeout = s.process.Config.TrustedProxies, s.process.Config.CallShutdownTimeout()
 	svc, err := gateway.New(cfg, gateway.Deps{
 		Policy: conns["policy"], Auth: conns["auth"], Session: conns["session"], Notifier: conns["notifier"], Self: conns["gateway"],
-		VerifySession: verify, Ready: s.ready, Pages: s.pages(), Now: s.process.Now, Log: s.process.Log.With("service", "gateway"),
+		Ready: s.ready, Pages: s.pages(), Now: s.process.Now, Log: s.process.Log.With("service", "gateway"),
 		Metrics: s.process.Metrics, Tracing: s.process.Tracing,
 	})
 	if err != nil {
@@ -214,5 +213,5 @@ func (s *Suite) buildGateway(rest net.Listener) (*gateway.Service, error) {
 		Unready: svc.Unready,
 		Serve:   func(ctx context.Context) error { return svc.Serve(ctx, rest) },
 	})
-	return svc, s.add("gateway", svc.Register, verify)
+	return svc, s.add("gateway", svc.Register, verdict.By(sessionv1.NewSessionServiceClient(conns["session"])))
 }

@@ -21,8 +21,8 @@ import (
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
 	"github.com/twofold-auth/twofold/services/gateway/audit"
 	"github.com/twofold-auth/twofold/services/gateway/rollout"
-	"github.com/twofold-auth/twofold/services/internal/authz"
 	"github.com/twofold-auth/twofold/services/internal/tracing"
+	"github.com/twofold-auth/twofold/services/internal/verdict"
 )
 
 // Deps is what the process gives the gateway: a connection to each service and
@@ -32,8 +32,6 @@ type Deps struct {
 	// Self reaches the gateway's own gRPC server, so that the routes of the
 	// rollout and the audit log pass the same interceptors as all others.
 	Self grpc.ClientConnInterface
-	// VerifySession is asked again while somebody watches a rollout or exports.
-	VerifySession authz.SessionVerifier
 	// Ready reports whether a part of the suite can do its work, by name.
 	Ready map[string]func(context.Context) error
 	// Pages are further pages to serve, by their path.
@@ -71,15 +69,19 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	// While somebody watches a rollout or exports: the call itself was verified
+	// when it began.
+	sessions := sessionv1.NewSessionServiceClient(deps.Session)
+	verifyAgain := verdict.Again(sessions)
 	s := &Service{
 		cfg: cfg,
 		rollout: rollout.New(rollout.Deps{
 			Policies:      policyv1.NewPolicyServiceClient(deps.Policy),
 			Agents:        authv1.NewAgentServiceClient(deps.Auth),
-			Sessions:      sessionv1.NewSessionServiceClient(deps.Session),
+			Sessions:      sessions,
 			Notices:       notifierv1.NewNoticeServiceClient(deps.Notifier),
 			Now:           deps.Now,
-			VerifySession: deps.VerifySession,
+			VerifySession: verifyAgain,
 			Interval:      cfg.WatchInterval,
 			Limit:         cfg.WatchLimit,
 		}),
@@ -89,7 +91,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 				"auth":   auditv1.NewAuditTrailServiceClient(deps.Auth),
 			},
 			Accounts:      authv1.NewAccountServiceClient(deps.Auth),
-			VerifySession: deps.VerifySession,
+			VerifySession: verifyAgain,
 			Now:           deps.Now,
 		}),
 		now:     deps.Now,

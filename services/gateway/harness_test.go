@@ -35,6 +35,7 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/grpcx"
 	"github.com/twofold-auth/twofold/services/internal/mtls"
 	"github.com/twofold-auth/twofold/services/internal/tracing"
+	"github.com/twofold-auth/twofold/services/internal/verdict"
 )
 
 const operatorToken = "operator-token-of-the-tests"
@@ -105,10 +106,11 @@ func newSuite(t *testing.T, changes ...func(*options)) *suite {
 	s.listeners["gateway"] = bufconn.Listen(1 << 20)
 	s.gateway, err = gateway.New(o.config, gateway.Deps{
 		Policy: s.dial("policy"), Auth: s.dial("auth"), Session: s.dial("session"), Notifier: s.dial("notifier"), Self: s.dial("gateway"),
-		VerifySession: s.verify, Ready: o.ready, Pages: o.pages, Now: o.now, Log: slog.New(slog.NewTextHandler(s, nil)),
+		Ready: o.ready, Pages: o.pages, Now: o.now, Log: slog.New(slog.NewTextHandler(s, nil)),
 		Metrics: s.metrics, Tracing: o.tracing,
 	})
 	require.NoError(t, err)
+	s.answerWith(sessionv1.SessionService_ValidateSession_FullMethodName, s.validate)
 	s.serve("gateway", s.gateway.Register)
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -137,7 +139,7 @@ func (s *suite) serve(name string, register func(grpc.ServiceRegistrar)) {
 	require.NoError(s.t, err)
 	server, err := grpcx.NewServer(grpcx.ServerConfig{
 		Name: name, Register: []func(grpc.ServiceRegistrar){register}, TLS: mtls.ServerConfig(source),
-		VerifySession: s.verify, OperatorToken: operatorToken, StopTimeout: 5 * time.Second,
+		VerifySession: verdict.By(sessionv1.NewSessionServiceClient(s.dial("session"))), OperatorToken: operatorToken, StopTimeout: 5 * time.Second,
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: time.Now,
 	})
 	require.NoError(s.t, err)
@@ -163,25 +165,28 @@ func (s *suite) dial(name string) *grpc.ClientConn {
 	return conn
 }
 
-// verify knows an agent, two admins of acme and one of another account.
-func (s *suite) verify(_ context.Context, token string) (*authz.Person, error) {
+// validate knows an agent, two admins of acme and one of another account.
+func (s *suite) validate(_ context.Context, request proto.Message) (proto.Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	person := &authz.Person{Account: "acme", Agent: "a1", Role: sessionv1.Session_ADMIN, AssuranceLevel: sessionv1.Session_AAL2}
-	switch {
+	asked, _ := request.(*sessionv1.ValidateSessionRequest)
+	session := &sessionv1.Session{
+		Agent: "accounts/acme/agents/a1", Role: sessionv1.Session_ADMIN, AssuranceLevel: sessionv1.Session_AAL2,
+	}
+	switch token := asked.GetToken(); {
 	case s.over[token]:
 		return nil, errs.New(codes.Unauthenticated, errs.ReasonSessionRevoked, "The session is over.")
 	case token == "admin":
 	case token == "weak-admin":
-		person.AssuranceLevel = sessionv1.Session_AAL1
+		session.AssuranceLevel = sessionv1.Session_AAL1
 	case token == "agent":
-		person.Role = sessionv1.Session_AGENT
+		session.Role = sessionv1.Session_AGENT
 	case token == "other-admin":
-		person.Account = "other"
+		session.Agent = "accounts/other/agents/a1"
 	default:
 		return nil, errs.New(codes.Unauthenticated, errs.ReasonSessionUnknown, "The token is no session's.")
 	}
-	return person, nil
+	return &sessionv1.ValidateSessionResponse{Session: session, AgentVersion: 1}, nil
 }
 
 func (s *suite) endSession(token string) {
@@ -207,7 +212,9 @@ func (s *suite) recorder(server string, desc grpc.ServiceDesc) *grpc.ServiceDesc
 			return chain(ctx, request, &grpc.UnaryServerInfo{Server: srv, FullMethod: full}, func(ctx context.Context, _ any) (any, error) {
 				md, _ := metadata.FromIncomingContext(ctx)
 				s.mu.Lock()
-				s.calls = append(s.calls, call{full, request, md, authz.FromContext(ctx)})
+				if full != sessionv1.SessionService_ValidateSession_FullMethodName { // which comes with every call
+					s.calls = append(s.calls, call{full, request, md, authz.FromContext(ctx)})
+				}
 				told := s.answers[full]
 				if own := s.answers[server+full]; own != nil {
 					told = own

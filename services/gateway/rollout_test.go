@@ -267,6 +267,38 @@ func TestWatch_endsWithTheSession(t *testing.T) {
 	w.requireEndsWith(codes.Unauthenticated, "SESSION_REVOKED")
 }
 
+// That nobody hung up is no use of a session: only the call that begins to watch
+// keeps it from idling out.
+func TestWatch_endsWhenTheSessionIdlesOut(t *testing.T) {
+	const idleLimit = 12 * time.Hour
+	var elapsed atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(elapsed.Load())) }
+	s := newSuite(t, fastWatch, func(o *options) { o.now = now })
+	answerRollout(s, enforcedPolicy)
+	lastSeen, verdicts := now(), make(chan bool, 100) // whether each counted as a use
+	s.answerWith(sessionv1.SessionService_ValidateSession_FullMethodName, func(ctx context.Context, request proto.Message) (proto.Message, error) {
+		asked, _ := request.(*sessionv1.ValidateSessionRequest)
+		defer func() { verdicts <- asked.GetTouch() }()
+		if now().Sub(lastSeen) >= idleLimit {
+			return nil, errs.New(codes.Unauthenticated, errs.ReasonSessionExpired, "The session was idle for too long.")
+		}
+		if asked.GetTouch() {
+			lastSeen = now()
+		}
+		return s.validate(ctx, request)
+	})
+	elapsed.Store(int64(time.Hour))
+	w := s.watch(bearer("admin")...)
+	require.Equal(t, "3", w.nextRevision())
+	require.True(t, <-verdicts, "the call that begins")
+	elapsed.Store(int64(idleLimit)) // 11 hours after that, and 12 after what was before
+	require.False(t, <-verdicts)
+	require.Empty(t, w.lines, "it goes on")
+	elapsed.Store(int64(time.Hour + idleLimit))
+	w.requireEndsWith(codes.Unauthenticated, "SESSION_EXPIRED")
+	require.False(t, <-verdicts)
+}
+
 func TestWatch_endsAtItsLimit(t *testing.T) {
 	s := newSuite(t, fastWatch, func(o *options) { o.config.WatchLimit = 100 * time.Millisecond })
 	answerRollout(s, enforcedPolicy)

@@ -11,10 +11,17 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/authz"
 )
 
-// By returns a verifier that asks the session service.
-func By(sessions sessionv1.SessionServiceClient) authz.SessionVerifier {
+// By returns a verifier that asks the session service about calls that begin: the
+// session is in use, and so its idle limit starts anew.
+func By(sessions sessionv1.SessionServiceClient) authz.SessionVerifier { return by(sessions, true) }
+
+// Again returns a verifier for calls that last. That nobody hung up is no use of a
+// session, so it leaves the idle limit as it is.
+func Again(sessions sessionv1.SessionServiceClient) authz.SessionVerifier { return by(sessions, false) }
+
+func by(sessions sessionv1.SessionServiceClient, touch bool) authz.SessionVerifier {
 	return func(ctx context.Context, token string) (*authz.Person, error) {
-		answer, err := sessions.ValidateSession(ctx, &sessionv1.ValidateSessionRequest{Token: token, Touch: true})
+		answer, err := sessions.ValidateSession(ctx, &sessionv1.ValidateSessionRequest{Token: token, Touch: touch})
 		if err != nil {
 			return nil, err
 		}

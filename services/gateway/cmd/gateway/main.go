@@ -46,16 +46,16 @@ func run(ctx context.Context, p *app.Process) error {
 	}
 	cfg := gateway.DefaultConfig()
 	cfg.TrustedProxies, cfg.StopTimeout = p.Config.TrustedProxies, p.Config.CallShutdownTimeout()
-	verify := verdict.By(sessionv1.NewSessionServiceClient(conns["session"]))
 	service, err := gateway.New(cfg, gateway.Deps{ //nolint:contextcheck // it starts nothing
 		Policy: conns["policy"], Auth: conns["auth"], Session: conns["session"], Notifier: conns["notifier"], Self: conns["gateway"],
-		VerifySession: verify, Ready: ready, Now: p.Now, Log: p.Log, Metrics: p.Metrics, Tracing: p.Tracing,
+		Ready: ready, Now: p.Now, Log: p.Log, Metrics: p.Metrics, Tracing: p.Tracing,
 	})
 	if err != nil {
 		return err
 	}
 	door, err := parts.Listen(ctx, p, parts.Server{
-		Name: "gateway", Register: []func(grpc.ServiceRegistrar){service.Register}, Source: source, Verify: verify,
+		Name: "gateway", Register: []func(grpc.ServiceRegistrar){service.Register}, Source: source,
+		Verify: verdict.By(sessionv1.NewSessionServiceClient(conns["session"])),
 	})
 	if err != nil {
 		return err
