@@ -345,3 +345,105 @@ func TestWatch_endsWhenTheCallerLeaves(t *testing.T) {
 		return len(s.taken()) == 0
 	}, 10*time.Second, time.Millisecond)
 }
+
+// gatePolicy lets the policy be read when the test sends a revision, once for each.
+func gatePolicy(s *suite) chan int64 {
+	gate := make(chan int64)
+	s.answerWith(policyv1.PolicyService_GetMfaPolicy_FullMethodName, func(ctx context.Context, _ proto.Message) (proto.Message, error) {
+		select {
+		case revision := <-gate:
+			if revision == 0 {
+				return nil, errs.Unavailable(nil)
+			}
+			return &policyv1.GetMfaPolicyResponse{MfaPolicy: &policyv1.MfaPolicy{Revision: revision}}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+	return gate
+}
+
+// Whoever comes while others watch gets what was read last, at once, and costs the
+// services nothing.
+func TestWatch_laterWatcher_getsTheLatestReading(t *testing.T) {
+	s := newSuite(t, func(o *options) { o.config.WatchInterval = time.Hour })
+	answerRollout(s, enforcedPolicy)
+	for range 3 {
+		require.Equal(t, "3", s.watch(bearer("admin")...).nextRevision(), "and not after an interval")
+	}
+	require.Len(t, s.taken(), 4, "one reading")
+	// They share a reading, and not what may be read.
+	r := s.do(http.MethodGet, rolloutPath+":watch", "", bearer("other-admin")...)
+	requireRefused(t, r, http.StatusNotFound, codes.NotFound, "RESOURCE_NOT_FOUND")
+}
+
+func TestWatch_many_shareEachReading(t *testing.T) {
+	s := newSuite(t, fastWatch)
+	answerRollout(s, enforcedPolicy)
+	first := s.watch(bearer("admin")...)
+	require.Equal(t, "3", first.nextRevision())
+	second, third := s.watch(bearer("weak-admin")...), s.watch(bearer(operatorToken)...)
+	for _, w := range []*watched{second, third} {
+		require.Equal(t, "3", w.nextRevision())
+	}
+	gate := gatePolicy(s)
+	gate <- 4 // one reading is all there is
+	for _, w := range []*watched{first, second, third} {
+		require.Equal(t, "4", w.nextRevision())
+	}
+	first.close() // who began it
+	gate <- 5
+	for _, w := range []*watched{second, third} {
+		require.Equal(t, "5", w.nextRevision())
+	}
+	gate <- 0
+	for _, w := range []*watched{second, third} {
+		w.requireEndsWith(codes.Unavailable, "DEPENDENCY_UNAVAILABLE")
+	}
+}
+
+// Whoever comes after a reading that failed gets a new one, although somebody slow
+// has not heard of the failure yet.
+func TestWatch_afterAFailure_readsAnew(t *testing.T) {
+	var elapsed atomic.Int64
+	s := newSuite(t, fastWatch, func(o *options) {
+		o.now = func() time.Time { return time.Now().Add(time.Duration(elapsed.Load())) }
+	})
+	answerRollout(s, enforcedPolicy)
+	verifying, goOn := make(chan struct{}), make(chan struct{})
+	s.answerWith(sessionv1.SessionService_ValidateSession_FullMethodName, func(ctx context.Context, request proto.Message) (proto.Message, error) {
+		if asked, _ := request.(*sessionv1.ValidateSessionRequest); !asked.GetTouch() {
+			verifying <- struct{}{}
+			<-goOn
+		}
+		return s.validate(ctx, request)
+	})
+	slow, other := s.watch(bearer("admin")...), s.watch(bearer(operatorToken)...)
+	for _, w := range []*watched{slow, other} {
+		require.Equal(t, "3", w.nextRevision())
+	}
+	elapsed.Store(int64(6 * time.Second))
+	<-verifying
+	s.fail(policyv1.PolicyService_GetMfaPolicy_FullMethodName, errs.Unavailable(nil))
+	other.requireEndsWith(codes.Unavailable, "DEPENDENCY_UNAVAILABLE")
+	setRevision(s, 4)
+	require.Equal(t, "4", s.watch(bearer("weak-admin")...).nextRevision())
+	close(goOn)
+}
+
+func TestWatch_sessionOfOneEnds_othersGoOn(t *testing.T) {
+	var elapsed atomic.Int64
+	s := newSuite(t, fastWatch, func(o *options) {
+		o.now = func() time.Time { return time.Now().Add(time.Duration(elapsed.Load())) }
+	})
+	answerRollout(s, enforcedPolicy)
+	ending, staying := s.watch(bearer("admin")...), s.watch(bearer("weak-admin")...)
+	for _, w := range []*watched{ending, staying} {
+		require.Equal(t, "3", w.nextRevision())
+	}
+	s.endSession("admin")
+	elapsed.Store(int64(6 * time.Second))
+	ending.requireEndsWith(codes.Unauthenticated, "SESSION_REVOKED")
+	setRevision(s, 4)
+	require.Equal(t, "4", staying.nextRevision())
+}

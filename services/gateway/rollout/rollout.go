@@ -23,9 +23,6 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/resource"
 )
 
-// verifyInterval is how often a watching caller's session is verified again.
-const verifyInterval = 5 * time.Second
-
 // Deps is what the gateway gives the rollout.
 type Deps struct {
 	Policies      policyv1.PolicyServiceClient
@@ -34,8 +31,8 @@ type Deps struct {
 	Notices       notifierv1.NoticeServiceClient
 	VerifySession authz.SessionVerifier
 	Now           func() time.Time
-	// Interval is how often a watched rollout is read, Limit how long one
-	// watching call lasts.
+	// Interval is how often a watched rollout is read, however many watch it, and
+	// Limit how long one watching call lasts.
 	Interval, Limit time.Duration
 }
 
@@ -43,6 +40,7 @@ type Deps struct {
 type Server struct {
 	rolloutv1.UnsafeRolloutServiceServer
 	Deps
+	polls    polls
 	stopOnce sync.Once
 	stopping chan struct{}
 }
@@ -50,7 +48,9 @@ type Server struct {
 var _ rolloutv1.RolloutServiceServer = (*Server)(nil)
 
 // New returns a server of rollouts.
-func New(deps Deps) *Server { return &Server{Deps: deps, stopping: make(chan struct{})} }
+func New(deps Deps) *Server {
+	return &Server{Deps: deps, polls: polls{of: map[string]*poll{}}, stopping: make(chan struct{})}
+}
 
 // Register adds the RPCs to a server.
 func (s *Server) Register(r grpc.ServiceRegistrar) { rolloutv1.RegisterRolloutServiceServer(r, s) }
@@ -70,51 +70,6 @@ func (s *Server) GetRollout(ctx context.Context, req *rolloutv1.GetRolloutReques
 		return nil, err
 	}
 	return &rolloutv1.GetRolloutResponse{Rollout: rollout}, nil
-}
-
-// WatchRollout implements RolloutServiceServer.
-func (s *Server) WatchRollout(req *rolloutv1.WatchRolloutRequest, stream grpc.ServerStreamingServer[rolloutv1.WatchRolloutResponse]) error {
-	ctx := stream.Context()
-	account, err := accountOf(ctx, req.GetName())
-	if err != nil {
-		return err
-	}
-	limit := time.NewTimer(s.Limit)
-	defer limit.Stop()
-	tick := time.NewTicker(s.Interval)
-	defer tick.Stop()
-	var sent *rolloutv1.Rollout
-	verified := s.Now()
-	for {
-		if s.Now().Sub(verified) >= verifyInterval {
-			if err := authz.VerifyAgain(ctx, s.VerifySession); err != nil {
-				return err
-			}
-			verified = s.Now()
-		}
-		rollout, err := s.read(ctx, account)
-		if ctx.Err() != nil {
-			return ctx.Err() // the caller has left, which no part is to blame for
-		}
-		if err != nil {
-			return err
-		}
-		if !sameBesidesReadTime(sent, rollout) {
-			if err := stream.Send(&rolloutv1.WatchRolloutResponse{Rollout: rollout}); err != nil {
-				return err
-			}
-			sent = rollout
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.stopping:
-			return errs.Unavailable(nil).WithMessage("The gateway is stopping. Call again.")
-		case <-limit.C:
-			return nil
-		case <-tick.C:
-		}
-	}
 }
 
 // PreviewRollout implements RolloutServiceServer.
@@ -277,13 +232,4 @@ func accountOf(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	return account, authz.FromContext(ctx).InAccount(account)
-}
-
-func sameBesidesReadTime(a, b *rolloutv1.Rollout) bool {
-	if a == nil {
-		return false
-	}
-	a, b = proto.CloneOf(a), proto.CloneOf(b)
-	a.ReadTime, b.ReadTime = nil, nil
-	return proto.Equal(a, b)
 }
