@@ -25,6 +25,7 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/errs"
 	"github.com/twofold-auth/twofold/services/internal/grpcx"
 	"github.com/twofold-auth/twofold/services/internal/mtls"
+	"github.com/twofold-auth/twofold/services/internal/testkit/grpctest"
 )
 
 const operatorToken = "operator-token-of-the-tests"
@@ -58,7 +59,7 @@ func newHarness(t *testing.T, change func(*grpcx.ServerConfig)) *harness {
 	config := grpcx.ServerConfig{
 		Name:          "probe",
 		Register:      []func(grpc.ServiceRegistrar){h.probe.register(t)},
-		TLS:           mtls.PublicServerConfig(source),
+		TLS:           grpctest.PublicTLS(source),
 		VerifySession: h.verify,
 		OperatorToken: operatorToken,
 		StopTimeout:   5 * time.Second,

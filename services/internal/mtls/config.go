@@ -19,16 +19,6 @@ type Source func() (*Material, error)
 // ServerConfig returns the TLS configuration of a server that only holders of an
 // identity may connect to.
 func ServerConfig(source Source) *tls.Config {
-	return serverConfig(source, tls.RequireAndVerifyClientCert)
-}
-
-// PublicServerConfig returns the TLS configuration of a server that people reach
-// too: a client may send no certificate, but one it sends must be good.
-func PublicServerConfig(source Source) *tls.Config {
-	return serverConfig(source, tls.VerifyClientCertIfGiven)
-}
-
-func serverConfig(source Source, auth tls.ClientAuthType) *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS13}
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		material, err := source()
@@ -39,14 +29,14 @@ func serverConfig(source Source, auth tls.ClientAuthType) *tls.Config {
 			MinVersion:   tls.VersionTLS13,
 			NextProtos:   []string{"h2"},
 			Certificates: []tls.Certificate{material.Certificate},
-			ClientAuth:   auth,
+			ClientAuth:   tls.RequireAndVerifyClientCert,
 			ClientCAs:    material.Roots,
 			// A resumed connection is not verified against the roots as they are
 			// now, and saves little between processes that keep theirs open.
 			SessionTicketsDisabled: true,
 			VerifyConnection: func(state tls.ConnectionState) error {
 				if len(state.PeerCertificates) == 0 {
-					return nil // ClientAuth has decided whether that is allowed
+					return errNoCertificate // ClientAuth has refused it already
 				}
 				_, err := Identity(state.PeerCertificates[0])
 				return err

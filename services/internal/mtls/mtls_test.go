@@ -103,10 +103,6 @@ func TestHandshake_withoutACertificate(t *testing.T) {
 	_, serverErr, clientErr := handshake(t, mtls.ServerConfig(source(t, a, "session")), client)
 	require.Error(t, serverErr)
 	require.Error(t, clientErr)
-	peer, serverErr, clientErr := handshake(t, mtls.PublicServerConfig(source(t, a, "session")), client)
-	require.NoError(t, serverErr)
-	require.NoError(t, clientErr)
-	require.Empty(t, peer)
 }
 
 func TestHandshake_onlyTLS13(t *testing.T) {

@@ -6,6 +6,7 @@ package grpctest
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"testing"
@@ -44,6 +45,30 @@ func New(t testing.TB) *Network {
 	return &Network{t: t, authority: authority}
 }
 
+// PublicTLS returns the TLS configuration of a server that people reach too: a
+// client may send no certificate, but one it sends must be good. In production
+// people come through the gateway.
+func PublicTLS(source mtls.Source) *tls.Config {
+	config := mtls.ServerConfig(source)
+	forServices := config.GetConfigForClient
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		public, err := forServices(hello)
+		if err != nil {
+			return nil, err
+		}
+		public.ClientAuth = tls.VerifyClientCertIfGiven
+		verify := public.VerifyConnection
+		public.VerifyConnection = func(state tls.ConnectionState) error {
+			if len(state.PeerCertificates) == 0 {
+				return nil
+			}
+			return verify(state)
+		}
+		return public, nil
+	}
+	return config
+}
+
 // Server is a server that runs until its test ends.
 type Server struct {
 	network  *Network
@@ -57,7 +82,7 @@ func (n *Network) Serve(config grpcx.ServerConfig) *Server {
 	n.t.Helper()
 	source, err := n.authority.Source(config.Name)
 	require.NoError(n.t, err)
-	config.TLS = mtls.PublicServerConfig(source)
+	config.TLS = PublicTLS(source)
 	config.StopTimeout = stopTimeout
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
