@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
+	"github.com/twofold-auth/twofold/services/auth/password"
 	"github.com/twofold-auth/twofold/services/internal/enforcement"
 	"github.com/twofold-auth/twofold/services/internal/errs"
 )
@@ -25,7 +26,7 @@ type metrics struct {
 	answers *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, passwords *password.Hasher) (*metrics, error) {
 	m := &metrics{
 		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_auth_sign_ins_total",
@@ -36,7 +37,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help: "Second factors given, by which and by outcome: OK or the reason of the refusal.",
 		}, []string{"factor", "outcome"}),
 	}
-	if err := errors.Join(reg.Register(m.signIns), reg.Register(m.answers)); err != nil {
+	hashes := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "twofold_auth_password_hashes_total",
+		Help: "Password hashes computed, to check a password or to store one.",
+	}, func() float64 { return float64(passwords.Computed()) })
+	if err := errors.Join(reg.Register(m.signIns), reg.Register(m.answers), reg.Register(hashes)); err != nil {
 		return nil, fmt.Errorf("auth: metrics: %w", err)
 	}
 	return m, nil

@@ -10,6 +10,20 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/testkit"
 )
 
+// hashes returns how many passwords were hashed so far.
+func (p *process) hashes() int {
+	p.s.t.Helper()
+	families, err := p.metrics.Gather()
+	require.NoError(p.s.t, err)
+	for _, family := range families {
+		if family.GetName() == "twofold_auth_password_hashes_total" {
+			return int(family.GetMetric()[0].GetCounter().GetValue())
+		}
+	}
+	require.Fail(p.s.t, "no such metric")
+	return 0
+}
+
 // What operators see of sign-ins and of guessing: outcomes, and never whose.
 func TestMetrics_signInsAndGuesses(t *testing.T) {
 	w := newSuite(t, testkit.SQLite(t)).world()

@@ -81,7 +81,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(deps.Metrics)
+	m, err := newMetrics(deps.Metrics, deps.Passwords)
 	if err != nil {
 		return nil, err
 	}

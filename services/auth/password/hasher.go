@@ -41,6 +41,7 @@ type Hasher struct {
 	units    int64
 	inside   atomic.Int64 // those at work and those waiting
 	capacity int64        // the most that may be inside
+	computed atomic.Int64
 	dummy    hash
 }
 
@@ -74,6 +75,7 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 		return "", err
 	}
 	defer h.leave(fresh)
+	h.computed.Add(1)
 	return fresh.compute(normal, sumSize).String(), nil
 }
 
@@ -105,17 +107,24 @@ func (h *Hasher) verify(ctx context.Context, stored hash, password string) (ok, 
 		return false, false, err
 	}
 	defer h.leave(stored)
-	ok = stored.matches(normal)
+	matches := func(typed string) bool {
+		h.computed.Add(1)
+		return stored.matches(typed)
+	}
+	ok = matches(normal)
 	needsUpgrade = !stored.current()
 	// Other systems hashed what was typed as it was typed.
 	if normal != password && !ok {
-		ok, needsUpgrade = stored.matches(password), true
+		ok, needsUpgrade = matches(password), true
 	}
 	if !ok || unusable != nil {
 		return false, false, nil
 	}
 	return true, needsUpgrade, nil
 }
+
+// Computed returns how many hashes were computed so far.
+func (h *Hasher) Computed() int64 { return h.computed.Load() }
 
 // enter waits for h's share of the budget. Each enter that succeeds is followed
 // by a leave.

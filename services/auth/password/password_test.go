@@ -140,6 +140,25 @@ func TestVerify_damagedHash_noAnswer(t *testing.T) {
 
 // The budget is memory: a hash that needs several shares waits for all of them,
 // and whoever finds the queue full is told so at once.
+// Nobody's password costs what a wrong one of somebody does.
+func TestVerifyUnknown_sameWork(t *testing.T) {
+	h := New(Config{})
+	stored, err := h.Hash(t.Context(), "correct horse")
+	require.NoError(t, err)
+	require.True(t, h.dummy.current(), "memory, passes, lanes and sizes are those of new hashes")
+	require.Equal(t, int64(1), h.Computed())
+	for _, wrong := range []string{"incorrect horse", "", "pa\u0308ssword", "\xff", strings.Repeat("a", 100_000)} {
+		before := h.Computed()
+		ok, _, err := h.Verify(t.Context(), stored, wrong)
+		require.NoError(t, err)
+		require.False(t, ok)
+		known := h.Computed() - before
+		require.NoError(t, h.VerifyUnknown(t.Context(), wrong))
+		require.Equal(t, known, h.Computed()-before-known, "%.20q", wrong)
+		require.NotZero(t, known)
+	}
+}
+
 func TestBudget(t *testing.T) {
 	h := New(Config{Concurrency: 2, Queue: 1})
 	stored := argonHash{memoryKiB: memoryKiB, passes: passes, lanes: lanes, salt: random(saltSize)}
