@@ -36,12 +36,13 @@ const (
 	actionVerifyFactor     = "factor.verify"
 	actionRegenerateCodes  = "recoveryCodes.regenerate"
 	actionUseCode          = "recoveryCode.use"
+	actionRevokeSessions   = "agent.revokeSessions"
 )
 
 // newRefusals records the calls that are refused.
 func newRefusals(deps Deps) (*audit.Refusals, error) {
 	return audit.NewRefusals(audit.Config{
-		DB: deps.DB,
+		Service: Schema,
 		Services: []protoreflect.ServiceDescriptor{
 			authv1.File_twofold_auth_v1_account_service_proto.Services().ByName("AccountService"),
 			authv1.File_twofold_auth_v1_agent_service_proto.Services().ByName("AgentService"),
@@ -59,6 +60,15 @@ func newRefusals(deps Deps) (*audit.Refusals, error) {
 			authv1.AgentService_ResendInvitation_FullMethodName:   actionResendInvitation,
 			authv1.AgentService_ResetMfa_FullMethodName:           actionResetMFA,
 		},
+		Record: newLog(deps.DB).Record,
+		Log:    deps.Log, Metrics: deps.Metrics, Now: deps.Now,
+	})
+}
+
+// newLog is the service's audit log.
+func newLog(db *sqldb.DB) audit.Log {
+	return audit.Log{
+		DB: db,
 		Actor: func(ctx context.Context, tx *sqldb.Tx, caller *authz.Caller) (*eventv1.Actor, error) {
 			return actorOf(ctx, tx, caller)
 		},
@@ -69,8 +79,7 @@ func newRefusals(deps Deps) (*audit.Refusals, error) {
 			}
 			return err == nil, err
 		},
-		Log: deps.Log, Metrics: deps.Metrics, Now: deps.Now,
-	})
+	}
 }
 
 // details is what the audit log tells besides who did what to whom. Names and

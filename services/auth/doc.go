@@ -56,6 +56,9 @@
 // conditions of rule_sql.go, which repeat what package enforcement says of one
 // agent and are tested against it over all combinations of facts.
 //
+// What admins do to sessions is in auth's part of the audit log: the session service
+// keeps none and tells by event, which is recorded once however often it comes.
+//
 // Whatever changes an agent locks its row before any row that belongs to it; what
 // could take the last owner away locks the account before that.
 package auth

@@ -29,6 +29,7 @@ func expiringTables() []expiring {
 		{table: "enrollments", key: "agent_id", time: "expire_time"},
 		{table: "password_failures", key: "id", time: "update_time", after: passwordMemory},
 		{table: "reset_mails", key: "agent_id", time: "window_time", after: resetWindow},
+		{table: "recorded_events", key: "event_id", time: "record_time", after: recordedMemory},
 	}
 }
 

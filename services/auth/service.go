@@ -58,6 +58,7 @@ type Deps struct {
 type Service struct {
 	cfg       Config
 	store     *store
+	bus       *events.Bus
 	relay     *outbox.Relay
 	policies  policyv1.PolicyServiceClient
 	sessions  sessionv1.SessionServiceClient
@@ -88,6 +89,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	return &Service{
 		cfg:       cfg,
 		store:     &store{db: deps.DB, keys: deps.Keys},
+		bus:       deps.Bus,
 		relay:     outbox.New(deps.DB, deps.Bus, deps.Log, deps.Metrics),
 		policies:  deps.Policies,
 		sessions:  deps.Sessions,
@@ -111,12 +113,13 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 }
 
 // Run does the work behind the calls until ctx ends: it removes what has expired,
-// and looks at requests for new passwords.
+// looks at requests for new passwords, and records what admins did to sessions.
 func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return idempotency.Clean(ctx, s.store.db, s.log) })
 	g.Go(func() error { return s.removeExpired(ctx) })
 	g.Go(func() error { return s.answerResets(ctx) })
+	g.Go(func() error { return s.recordRevocations(ctx) })
 	return g.Wait()
 }
 

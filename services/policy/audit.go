@@ -25,21 +25,24 @@ const (
 // newRefusals records the calls that are refused.
 func newRefusals(deps Deps) (*audit.Refusals, error) {
 	return audit.NewRefusals(audit.Config{
-		DB: deps.DB,
+		Service: Schema,
 		Services: []protoreflect.ServiceDescriptor{
 			policyv1.File_twofold_policy_v1_policy_service_proto.Services().ByName("PolicyService"),
 		},
 		Actions: map[string]string{policyv1.PolicyService_UpdateMfaPolicy_FullMethodName: actionUpdate},
-		Actor: func(_ context.Context, _ *sqldb.Tx, caller *authz.Caller) (*eventv1.Actor, error) {
-			return actorToProto(actorOf(caller)), nil
-		},
-		HasAccount: func(ctx context.Context, tx *sqldb.Tx, account string) (bool, error) {
-			_, err := selectPolicy(ctx, tx, account, "")
-			if errors.Is(err, resource.ErrNotFound) {
-				return false, nil
-			}
-			return err == nil, err
-		},
+		Record: audit.Log{
+			DB: deps.DB,
+			Actor: func(_ context.Context, _ *sqldb.Tx, caller *authz.Caller) (*eventv1.Actor, error) {
+				return actorToProto(actorOf(caller)), nil
+			},
+			HasAccount: func(ctx context.Context, tx *sqldb.Tx, account string) (bool, error) {
+				_, err := selectPolicy(ctx, tx, account, "")
+				if errors.Is(err, resource.ErrNotFound) {
+					return false, nil
+				}
+				return err == nil, err
+			},
+		}.Record,
 		Log: deps.Log, Metrics: deps.Metrics, Now: deps.Now,
 	})
 }

@@ -38,6 +38,9 @@
 // second, and raised with each event; a revocation is answered once the consumer
 // has taken its event.
 //
+// What admins do belongs into the audit log, which is SQL: an outbox entry says which
+// call ended the sessions, or was refused, and auth writes it down.
+//
 // Not covered, because two things must fail together:
 //
 //   - Redis forgets a revocation whose event the consumer had not taken: the answer

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 
+	eventv1 "github.com/twofold-auth/twofold/gen/twofold/event/v1"
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
 	"github.com/twofold-auth/twofold/services/internal/authz"
 	"github.com/twofold-auth/twofold/services/internal/errs"
@@ -36,7 +37,7 @@ func (s *peopleServer) SignOut(ctx context.Context, _ *sessionv1.SignOutRequest)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.revoke(ctx, []sessionRef{self}, 0); err != nil {
+	if _, err := s.revoke(ctx, ending{sessions: []sessionRef{self}}); err != nil {
 		return nil, err
 	}
 	return &sessionv1.SignOutResponse{}, nil
@@ -65,7 +66,7 @@ func (s *peopleServer) RevokeMySession(ctx context.Context, req *sessionv1.Revok
 	if !ok {
 		return nil, errNotFound()
 	}
-	n, err := s.revoke(ctx, []sessionRef{{agentRef: self.agentRef, id: id}}, 0)
+	n, err := s.revoke(ctx, ending{sessions: []sessionRef{{agentRef: self.agentRef, id: id}}})
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +81,7 @@ func (s *peopleServer) RevokeMyOtherSessions(ctx context.Context, _ *sessionv1.R
 	if err != nil {
 		return nil, err
 	}
-	n, err := s.revokeAll(ctx, self.agentRef, self.id)
+	n, err := s.revokeAll(ctx, self.agentRef, self.id, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +111,7 @@ func (s *peopleServer) RevokeAllAgentSessions(ctx context.Context, req *sessionv
 	if err != nil {
 		return nil, err
 	}
-	n, err := s.revokeAll(ctx, agent, uuid.Nil)
+	n, err := s.revokeAll(ctx, agent, uuid.Nil, originOf(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -127,14 +128,15 @@ func parentAgent(ctx context.Context, name string) (agentRef, error) {
 	return agent, authz.FromContext(ctx).InAccount(agent.account)
 }
 
-// revokeAll ends all sessions of an agent but one.
-func (s *Service) revokeAll(ctx context.Context, agent agentRef, but uuid.UUID) (int32, error) {
+// revokeAll ends all sessions of an agent but one. origin is the call, if the audit
+// log tells of it.
+func (s *Service) revokeAll(ctx context.Context, agent agentRef, but uuid.UUID, origin *eventv1.Origin) (int32, error) {
 	refs, err := s.store.sessionsOf(ctx, agent)
 	if err != nil {
 		return 0, err
 	}
 	refs = slices.DeleteFunc(refs, func(ref sessionRef) bool { return ref.id == but })
-	n, err := s.revoke(ctx, refs, 0)
+	n, err := s.revoke(ctx, ending{sessions: refs, origin: origin})
 	return int32(n), err //nolint:gosec // as many as one agent has
 }
 

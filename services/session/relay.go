@@ -100,7 +100,7 @@ func (r *relay) flush(ctx context.Context, bucket int) error {
 			return nil
 		}
 		for _, entry := range entries {
-			if e, err := revokedEvent(bucket, entry); err != nil {
+			if e, err := eventOf(bucket, entry); err != nil {
 				r.log.ErrorContext(ctx, "An outbox entry cannot be read and is dropped", slog.Any("error", err))
 			} else if _, _, err := r.bus.Publish(ctx, e); err != nil {
 				return err
@@ -110,6 +110,14 @@ func (r *relay) flush(ctx context.Context, bucket int) error {
 			}
 		}
 	}
+}
+
+// eventOf makes the event of an entry of an outbox.
+func eventOf(bucket int, entry redis.XMessage) (events.Event, error) {
+	if text, ok := entry.Values[refusalField].(string); ok {
+		return refusedEvent(bucket, entry.ID, text)
+	}
+	return revokedEvent(bucket, entry)
 }
 
 // revokedEvent makes the event of an entry of the end or issue script.
@@ -124,9 +132,14 @@ func revokedEvent(bucket int, entry redis.XMessage) (events.Event, error) {
 	if err1 != nil || err2 != nil || !validAccount(account) || len(members)%memberSize != 0 || members == "" {
 		return events.Event{}, fmt.Errorf("session: outbox entry %s of bucket %d", entry.ID, bucket)
 	}
+	origin, err := decodeOrigin(field("o"))
+	if err != nil {
+		return events.Event{}, fmt.Errorf("session: outbox entry %s of bucket %d: %w", entry.ID, bucket, err)
+	}
 	at := time.UnixMicro(micros).UTC()
 	payload := &sessionv1.SessionsRevoked{
 		Account: account, Cause: sessionv1.SessionsRevoked_Cause(cause), RevokeTime: timestamppb.New(at), //nolint:gosec // one digit
+		Origin: origin,
 	}
 	for ; members != ""; members = members[memberSize:] {
 		ref, _ := memberRef(account, members[:memberSize])

@@ -96,7 +96,8 @@ return 0
 //	ARGV[2] cause                ARGV[3] TTL of tombstones, ms
 //	ARGV[4] end only below this agent version, 0 for all
 //	ARGV[5] now, unix µs         ARGV[6] "1" to tell
-//	ARGV[7] account              ARGV[8], … the members of the sessions
+//	ARGV[7] account              ARGV[8] the call that asked, as the outbox has it
+//	ARGV[9], … the members of the sessions
 //
 // Output: how many were ended, those over before not counted; -1 when another
 // enforcement is there.
@@ -104,8 +105,8 @@ const endSource = `
 if ARGV[1] ~= '' and (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return -1 end
 local bound = tonumber(ARGV[4])
 local ended, gone = {}, {}
-for i = 0, #ARGV - 8 do
-  local key, member = KEYS[5 + 2 * i], ARGV[8 + i]
+for i = 0, #ARGV - 9 do
+  local key, member = KEYS[5 + 2 * i], ARGV[9 + i]
   local record = redis.call('GET', key) or ''
   local keep = false
   if string.sub(record, 1, 1) == 'S' then
@@ -127,7 +128,7 @@ if #gone > 0 then
   redis.call('ZREM', KEYS[3], unpack(gone))
 end
 if #ended > 0 and ARGV[6] == '1' then
-  redis.call('XADD', KEYS[4], '*', 'a', ARGV[7], 'c', ARGV[2], 't', ARGV[5], 's', table.concat(ended))
+  redis.call('XADD', KEYS[4], '*', 'a', ARGV[7], 'c', ARGV[2], 't', ARGV[5], 's', table.concat(ended), 'o', ARGV[8])
 end
 return #ended
 `

@@ -101,7 +101,7 @@ func (s *sessionServer) RevokeSession(ctx context.Context, req *sessionv1.Revoke
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.revoke(ctx, []sessionRef{ref}, 0); err != nil {
+	if _, err := s.revoke(ctx, ending{sessions: []sessionRef{ref}}); err != nil {
 		return nil, err
 	}
 	return &sessionv1.RevokeSessionResponse{}, nil
@@ -124,7 +124,7 @@ func (s *sessionServer) RevokeAgentSessions(ctx context.Context, req *sessionv1.
 	if err != nil {
 		return nil, err
 	}
-	n, err := s.revoke(ctx, refs, req.GetAgentVersion())
+	n, err := s.revoke(ctx, ending{sessions: refs, below: req.GetAgentVersion()})
 	if err != nil {
 		return nil, err
 	}
@@ -150,18 +150,19 @@ func agentAndKept(name string, version int64, keepName string) (agentRef, *sessi
 	return agent, &keep, err
 }
 
-// revoke ends sessions of one agent, those of versions below only, and lets the
-// event stream know before it returns.
-func (s *Service) revoke(ctx context.Context, refs []sessionRef, below int64) (int64, error) {
-	if len(refs) == 0 {
+// revoke ends sessions of one agent, and lets the event stream know before it
+// returns.
+func (s *Service) revoke(ctx context.Context, e ending) (int64, error) {
+	if len(e.sessions) == 0 {
 		return 0, nil
 	}
-	n, err := s.store.end(ctx, ending{sessions: refs, cause: sessionv1.SessionsRevoked_REVOKED, below: below}, s.clock())
+	e.cause = sessionv1.SessionsRevoked_REVOKED
+	n, err := s.store.end(ctx, e, s.clock())
 	if err != nil {
 		return n, err
 	}
 	if n > 0 {
-		s.told(ctx, refs[0].bucket())
+		s.told(ctx, e.sessions[0].bucket())
 	}
 	return n, nil
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
+	"github.com/twofold-auth/twofold/services/internal/audit"
 	"github.com/twofold-auth/twofold/services/internal/authz"
 	"github.com/twofold-auth/twofold/services/internal/events"
 	"github.com/twofold-auth/twofold/services/internal/pagetoken"
@@ -52,6 +53,8 @@ type Service struct {
 	events  *consumer
 	sweeper *sweeper
 	metrics *metrics
+	// refusals has refused calls of admins told.
+	refusals *audit.Refusals
 }
 
 // VerdictOptions returns options for the client of the verdicts: a verdict that
@@ -110,6 +113,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		swept:   func(n int64) { m.swept.Add(float64(n)) },
 		metrics: m,
 	}
+	if s.refusals, err = newRefusals(s, deps); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -121,6 +127,7 @@ func (s *Service) clock() time.Time { return s.now().UTC().Truncate(time.Microse
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	sessionv1.RegisterSessionServiceServer(r, &sessionServer{Service: s})
 	sessionv1.RegisterAgentSessionServiceServer(r, &peopleServer{Service: s})
+	s.refusals.Register(r)
 }
 
 // Run does the work in the background until ctx ends: consume events, look after

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	eventv1 "github.com/twofold-auth/twofold/gen/twofold/event/v1"
 	sessionv1 "github.com/twofold-auth/twofold/gen/twofold/session/v1"
 	"github.com/twofold-auth/twofold/services/internal/enforcement"
 )
@@ -160,11 +161,17 @@ type ending struct {
 	known string
 	// silent ends without telling: it was told before.
 	silent bool
+	// origin is the call that the log tells of; nil where it does not.
+	origin *eventv1.Origin
 }
 
 // end ends sessions in batches and returns how many were alive. With an
 // enforcement that is no longer there it returns endKnownChanged.
 func (s *store) end(ctx context.Context, e ending, now time.Time) (int64, error) {
+	origin, err := encodeOrigin(e.origin)
+	if err != nil {
+		return 0, err
+	}
 	var total int64
 	for len(e.sessions) > 0 {
 		batch := e.sessions[:min(len(e.sessions), s.cfg.SweepBatch)]
@@ -174,7 +181,7 @@ func (s *store) end(ctx context.Context, e ending, now time.Time) (int64, error)
 			keys: []string{
 				enforcementKey(bucket, account), aal1Key(bucket, account, false), aal1Key(bucket, account, true), outboxKey(bucket),
 			},
-			args: []any{e.known, int(e.cause), s.cfg.Retention.Milliseconds(), e.below, now.UnixMicro(), flagText(!e.silent), account},
+			args: []any{e.known, int(e.cause), s.cfg.Retention.Milliseconds(), e.below, now.UnixMicro(), flagText(!e.silent), account, origin},
 		}
 		for _, ref := range batch {
 			c.keys = append(c.keys, ref.key(), ref.shardKey())

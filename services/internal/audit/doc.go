@@ -19,7 +19,8 @@
 // A refused call has rolled back whatever it did, so its event is a transaction
 // of its own, made by [Refusals] once the answer is known: for every method that
 // changes something and that admins or the operator may call, whoever called it.
-// Neither a handler nor a process has to remember it.
+// Neither a handler nor a process has to remember it. A service without a database
+// has [Refusals] hand them to another, by an event.
 //
 // # The chain
 //

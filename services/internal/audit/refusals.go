@@ -30,21 +30,68 @@ const recordTimeout = 2 * time.Second
 
 // Config is what a service tells of itself, so that refusals are recorded.
 type Config struct {
-	DB *sqldb.DB
+	// Service is its name.
+	Service string
 	// Services are the gRPC services whose refusals are recorded.
 	Services []protoreflect.ServiceDescriptor
 	// Actions names what each method does, by its full name, as its entries of
 	// changes do. Every method that admins or the operator may call, and that
 	// changes something, must have one.
 	Actions map[string]string
-	// Actor is the caller as entries name them.
-	Actor func(ctx context.Context, tx *sqldb.Tx, caller *authz.Caller) (*eventv1.Actor, error)
-	// HasAccount reports whether there is an account, by its bare id.
-	HasAccount func(ctx context.Context, tx *sqldb.Tx, account string) (bool, error)
+	// Record puts a refusal into the log: Log.Record where there is a database.
+	Record func(ctx context.Context, r Refusal) error
 
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 	Now     func() time.Time
+}
+
+// Refusal is a refused call that belongs into the log. Its caller, their address and
+// the request id are the context's.
+type Refusal struct {
+	// Account is the bare id of the account whose log it belongs to.
+	Account string
+	// Own says that the account is the caller's own. Another one may not exist.
+	Own bool
+	// Action, Subject and Reason are the entry's.
+	Action, Subject, Reason string
+	// Omitted is how many refusals of the caller before are not in the log.
+	Omitted int
+}
+
+// Log is the log of a service that has a database.
+type Log struct {
+	DB *sqldb.DB
+	// Actor is the caller as entries name them.
+	Actor func(ctx context.Context, tx *sqldb.Tx, caller *authz.Caller) (*eventv1.Actor, error)
+	// HasAccount reports whether there is an account, by its bare id.
+	HasAccount func(ctx context.Context, tx *sqldb.Tx, account string) (bool, error)
+}
+
+// Record puts a refusal into the log, in a transaction of its own.
+func (l Log) Record(ctx context.Context, r Refusal) error {
+	return l.DB.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return l.Append(ctx, tx, r, nil) })
+}
+
+// Append adds a refusal to a transaction, with more details.
+func (l Log) Append(ctx context.Context, tx *sqldb.Tx, r Refusal, more map[string]string) error {
+	if !r.Own {
+		if exists, err := l.HasAccount(ctx, tx, r.Account); err != nil || !exists {
+			return err
+		}
+	}
+	actor, err := l.Actor(ctx, tx, authz.FromContext(ctx))
+	if err != nil {
+		return err
+	}
+	details := map[string]string{}
+	if r.Omitted > 0 {
+		details["omitted"] = strconv.Itoa(r.Omitted)
+	}
+	maps.Copy(details, more)
+	return Append(ctx, tx, Entry{
+		Account: r.Account, Actor: actor, Action: r.Action, Subject: r.Subject, Denied: r.Reason, Details: details,
+	})
 }
 
 // Refusals records refused calls. A call by a person belongs to the log of the
@@ -141,36 +188,20 @@ func (r *Refusals) Observe(ctx context.Context, call grpcx.Observed) {
 	}
 	omitted, ok := r.limits.allow(account, call.Caller)
 	if !ok {
-		r.omitted.WithLabelValues(r.config.DB.Schema(), omittedFlood).Inc()
+		r.omitted.WithLabelValues(r.config.Service, omittedFlood).Inc()
 		return
-	}
-	entry := Entry{Account: account, Action: action, Subject: subject, Denied: call.Refusal.Reason()}
-	if omitted > 0 {
-		entry.Details = map[string]string{"omitted": strconv.Itoa(omitted)}
 	}
 	// Whoever hangs up was refused all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	if err := r.record(ctx, call.Caller, entry, own); err != nil {
-		r.omitted.WithLabelValues(r.config.DB.Schema(), omittedFailed).Inc()
+	err := r.config.Record(ctx, Refusal{
+		Account: account, Own: own, Action: action, Subject: subject, Reason: call.Refusal.Reason(), Omitted: omitted,
+	})
+	if err != nil {
+		r.omitted.WithLabelValues(r.config.Service, omittedFailed).Inc()
 		r.config.Log.ErrorContext(ctx, "A refused call is not in the audit log", slog.String("method", call.Method),
 			slog.String("account", account), slog.String("request_id", call.Caller.RequestID), slog.Any("error", err))
 	}
-}
-
-func (r *Refusals) record(ctx context.Context, caller *authz.Caller, entry Entry, own bool) error {
-	return r.config.DB.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		if !own {
-			if exists, err := r.config.HasAccount(ctx, tx, entry.Account); err != nil || !exists {
-				return err
-			}
-		}
-		var err error
-		if entry.Actor, err = r.config.Actor(ctx, tx, caller); err != nil {
-			return err
-		}
-		return Append(ctx, tx, entry)
-	})
 }
 
 // isRefusal tells a no from a failure: the latter may have taken effect, and then

@@ -68,7 +68,7 @@ type AgentSessionServiceClient interface {
 	//
 	// Callers: an admin of the account, the operator.
 	// Errors: NOT_FOUND RESOURCE_NOT_FOUND.
-	// Events: SessionsRevoked.
+	// Events: SessionsRevoked; RevocationRefused when it is refused.
 	RevokeAllAgentSessions(ctx context.Context, in *RevokeAllAgentSessionsRequest, opts ...grpc.CallOption) (*RevokeAllAgentSessionsResponse, error)
 }
 
@@ -181,7 +181,7 @@ type AgentSessionServiceServer interface {
 	//
 	// Callers: an admin of the account, the operator.
 	// Errors: NOT_FOUND RESOURCE_NOT_FOUND.
-	// Events: SessionsRevoked.
+	// Events: SessionsRevoked; RevocationRefused when it is refused.
 	RevokeAllAgentSessions(context.Context, *RevokeAllAgentSessionsRequest) (*RevokeAllAgentSessionsResponse, error)
 	mustEmbedUnimplementedAgentSessionServiceServer()
 }

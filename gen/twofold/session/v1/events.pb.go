@@ -7,6 +7,7 @@
 package sessionv1
 
 import (
+	v1 "github.com/twofold-auth/twofold/gen/twofold/event/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -87,7 +88,10 @@ type SessionsRevoked struct {
 	// Why they ended.
 	Cause SessionsRevoked_Cause `protobuf:"varint,3,opt,name=cause,proto3,enum=twofold.session.v1.SessionsRevoked_Cause" json:"cause,omitempty"`
 	// When they ended.
-	RevokeTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
+	RevokeTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
+	// The call by which an admin or the operator ended all sessions of an agent;
+	// absent for whatever else ends sessions. All sessions are that agent's.
+	Origin        *v1.Origin `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -150,22 +154,130 @@ func (x *SessionsRevoked) GetRevokeTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *SessionsRevoked) GetOrigin() *v1.Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+// RevocationRefused tells that a call to end all sessions of an agent was
+// refused. The session service keeps no log, so it hands this to one that does.
+type RevocationRefused struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bare id of the account whose audit log this belongs to.
+	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// The resource name the call was about; empty if it named none.
+	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Why it was refused.
+	ErrorReason string `protobuf:"bytes,3,opt,name=error_reason,json=errorReason,proto3" json:"error_reason,omitempty"`
+	// How many refusals of this caller before were not told.
+	Omitted int32 `protobuf:"varint,4,opt,name=omitted,proto3" json:"omitted,omitempty"`
+	// The call.
+	Origin *v1.Origin `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`
+	// When it was refused.
+	RefuseTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=refuse_time,json=refuseTime,proto3" json:"refuse_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevocationRefused) Reset() {
+	*x = RevocationRefused{}
+	mi := &file_twofold_session_v1_events_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevocationRefused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevocationRefused) ProtoMessage() {}
+
+func (x *RevocationRefused) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_session_v1_events_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevocationRefused.ProtoReflect.Descriptor instead.
+func (*RevocationRefused) Descriptor() ([]byte, []int) {
+	return file_twofold_session_v1_events_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RevocationRefused) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *RevocationRefused) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *RevocationRefused) GetErrorReason() string {
+	if x != nil {
+		return x.ErrorReason
+	}
+	return ""
+}
+
+func (x *RevocationRefused) GetOmitted() int32 {
+	if x != nil {
+		return x.Omitted
+	}
+	return 0
+}
+
+func (x *RevocationRefused) GetOrigin() *v1.Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+func (x *RevocationRefused) GetRefuseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RefuseTime
+	}
+	return nil
+}
+
 var File_twofold_session_v1_events_proto protoreflect.FileDescriptor
 
 const file_twofold_session_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"\x1ftwofold/session/v1/events.proto\x12\x12twofold.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x02\n" +
+	"\x1ftwofold/session/v1/events.proto\x12\x12twofold.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtwofold/event/v1/origin.proto\"\xb4\x02\n" +
 	"\x0fSessionsRevoked\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1a\n" +
 	"\bsessions\x18\x02 \x03(\tR\bsessions\x12?\n" +
 	"\x05cause\x18\x03 \x01(\x0e2).twofold.session.v1.SessionsRevoked.CauseR\x05cause\x12;\n" +
 	"\vrevoke_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"revokeTime\";\n" +
+	"revokeTime\x120\n" +
+	"\x06origin\x18\x05 \x01(\v2\x18.twofold.event.v1.OriginR\x06origin\";\n" +
 	"\x05Cause\x12\x15\n" +
 	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"MFA_POLICY\x10\x01\x12\v\n" +
-	"\aREVOKED\x10\x02B\xd1\x01\n" +
+	"\aREVOKED\x10\x02\"\xf3\x01\n" +
+	"\x11RevocationRefused\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12!\n" +
+	"\ferror_reason\x18\x03 \x01(\tR\verrorReason\x12\x18\n" +
+	"\aomitted\x18\x04 \x01(\x05R\aomitted\x120\n" +
+	"\x06origin\x18\x05 \x01(\v2\x18.twofold.event.v1.OriginR\x06origin\x12;\n" +
+	"\vrefuse_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"refuseTimeB\xd1\x01\n" +
 	"\x16com.twofold.session.v1B\vEventsProtoP\x01Z@github.com/twofold-auth/twofold/gen/twofold/session/v1;sessionv1\xa2\x02\x03TSX\xaa\x02\x12Twofold.Session.V1\xca\x02\x12Twofold\\Session\\V1\xe2\x02\x1eTwofold\\Session\\V1\\GPBMetadata\xea\x02\x14Twofold::Session::V1b\x06proto3"
 
 var (
@@ -181,20 +293,25 @@ func file_twofold_session_v1_events_proto_rawDescGZIP() []byte {
 }
 
 var file_twofold_session_v1_events_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_twofold_session_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_twofold_session_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_twofold_session_v1_events_proto_goTypes = []any{
 	(SessionsRevoked_Cause)(0),    // 0: twofold.session.v1.SessionsRevoked.Cause
 	(*SessionsRevoked)(nil),       // 1: twofold.session.v1.SessionsRevoked
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*RevocationRefused)(nil),     // 2: twofold.session.v1.RevocationRefused
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*v1.Origin)(nil),             // 4: twofold.event.v1.Origin
 }
 var file_twofold_session_v1_events_proto_depIdxs = []int32{
 	0, // 0: twofold.session.v1.SessionsRevoked.cause:type_name -> twofold.session.v1.SessionsRevoked.Cause
-	2, // 1: twofold.session.v1.SessionsRevoked.revoke_time:type_name -> google.protobuf.Timestamp
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 1: twofold.session.v1.SessionsRevoked.revoke_time:type_name -> google.protobuf.Timestamp
+	4, // 2: twofold.session.v1.SessionsRevoked.origin:type_name -> twofold.event.v1.Origin
+	4, // 3: twofold.session.v1.RevocationRefused.origin:type_name -> twofold.event.v1.Origin
+	3, // 4: twofold.session.v1.RevocationRefused.refuse_time:type_name -> google.protobuf.Timestamp
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_twofold_session_v1_events_proto_init() }
@@ -208,7 +325,7 @@ func file_twofold_session_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_twofold_session_v1_events_proto_rawDesc), len(file_twofold_session_v1_events_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,7 +5,8 @@ import { inWords, instant, secondsOf } from '../time.js';
 const actions = {
   'account.create': 'Made the account', 'agent.create': 'Added an agent', 'agent.import': 'Imported agents', 'agent.update': 'Changed an agent',
   'agent.deactivate': 'Deactivated an agent', 'agent.reactivate': 'Reactivated an agent', 'agent.resendInvitation': 'Invited again',
-  'agent.resetMfa': 'Reset two-factor authentication', 'agent.linkSso': 'Linked an identity provider', 'password.change': 'Changed a password',
+  'agent.resetMfa': 'Reset two-factor authentication', 'agent.revokeSessions': 'Signed an agent out',
+  'agent.linkSso': 'Linked an identity provider', 'password.change': 'Changed a password',
   'factor.enroll': 'Set up two-factor authentication', 'factor.remove': 'Removed two-factor authentication', 'factor.verify': 'Gave a code',
   'recoveryCodes.regenerate': 'Made new recovery codes', 'recoveryCode.use': 'Used a recovery code',
   'mfaPolicy.create': 'Made the policy', 'mfaPolicy.update': 'Changed the policy',
