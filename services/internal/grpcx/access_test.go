@@ -219,6 +219,9 @@ func TestHealth_isForAnyoneAndPerService(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, grpc_health_v1.HealthCheckResponse_SERVING, got.GetStatus())
 	}
+	// Nobody's typo is a fault of ours, which would be logged as one and wake people.
+	_, err := client.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: probeService + "s"})
+	requireStatus(t, err, codes.NotFound, errs.ReasonResourceNotFound)
 }
 
 func TestReflection(t *testing.T) {

@@ -102,7 +102,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 	for name := range services.GetServiceInfo() {
 		s.health.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
 	}
-	grpc_health_v1.RegisterHealthServer(services, s.health)
+	grpc_health_v1.RegisterHealthServer(services, healthService{s.health})
 	reflection.Register(services)
 	if err := errors.Join(services.problems...); err != nil {
 		return nil, err
