@@ -83,6 +83,7 @@ func TestDelivery_faults(t *testing.T) {
 func TestDelivery_cutInTheMiddleIsRepeatedUntilItWorks(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *suite) {
 		const agents = 20
+		s.pool.CautionTime = time.Second // so that a slow machine, too, sees the cut before the final dot
 		s.auth.hire("acme", agents)
 		for n := range agents {
 			s.sink.Script(address("acme", n), slices.Repeat(steps(mailsink.Cut(mailsink.AtData)), 6)...)

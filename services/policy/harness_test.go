@@ -200,6 +200,7 @@ type fakeSessions struct {
 	mu         sync.Mutex
 	known      map[string]*sessionv1.Enforcement
 	told       int
+	asked      int // for the store's state
 	generation string
 	// answer is asked before anything else; nil is yes.
 	answer func(ctx context.Context, account string) error
@@ -243,6 +244,7 @@ func (f *fakeSessions) GetStoreState(
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.asked++
 	return &sessionv1.GetStoreStateResponse{Generation: f.generation}, nil
 }
 
@@ -263,6 +265,13 @@ func (f *fakeSessions) of(account string) *sessionv1.Enforcement {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.known[account]
+}
+
+// timesAsked says how often the reconciler looked whether the store is another one.
+func (f *fakeSessions) timesAsked() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked
 }
 
 func (f *fakeSessions) counts() (known, told int) {
