@@ -58,12 +58,17 @@ function picture(rollout, countdown) {
   ].filter(Boolean);
 }
 
+// A page that nobody sees does not ask again, so that its session can idle out.
+const visible = () => document.visibilityState === 'visible'
+  || new Promise((resolve) => { document.addEventListener('visibilitychange', resolve, { once: true }); });
+
 async function follow(account, signal, live, update) {
   const say = (text, on) => {
     live.textContent = text;
     live.classList.toggle('on', on);
   };
   for (let failures = 0; !signal.aborted;) {
+    await visible();
     try {
       for await (const { rollout } of stream(`/v1/${account}/rollout:watch`, signal)) {
         failures = 0;
