@@ -87,7 +87,7 @@ func (n *network) serve(name string, register func(grpc.ServiceRegistrar), verif
 func (n *network) servePublic(ctx context.Context, register []func(grpc.ServiceRegistrar), verify authz.SessionVerifier) (addr string, door app.Door, err error) {
 	server, err := grpcx.NewServer(grpcx.ServerConfig{
 		Name: "public", Register: register, Plaintext: true, Reflection: authz.ReflectionForAnyone,
-		// Policy and auth each have one, for the gateway alone.
+		// Policy, auth and notifier each have one, for the gateway alone.
 		Omit:          []string{auditv1.AuditTrailService_ServiceDesc.ServiceName},
 		VerifySession: verify, OperatorToken: n.process.Config.OperatorToken.Reveal(), IsUnavailable: sqldb.IsUnavailable,
 		StopTimeout: n.process.Config.CallShutdownTimeout(),

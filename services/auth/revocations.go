@@ -83,7 +83,7 @@ func (s *Service) recordRevocationRefused(ctx context.Context, d events.Delivery
 	}
 	return s.recordOnce(ctx, caller, d.ID, func(ctx context.Context, tx *sqldb.Tx) error {
 		return newLog(s.store.db).Append(ctx, tx, audit.Refusal{
-			Account: d.Account, Own: caller.Kind == authz.KindPerson,
+			Account: d.Account, Exists: caller.Kind == authz.KindPerson,
 			Action: actionRevokeSessions, Subject: e.GetSubject(), Reason: e.GetErrorReason(), Omitted: int(e.GetOmitted()),
 		}, details{"time": inUTC(e.GetRefuseTime())})
 	})

@@ -24,9 +24,9 @@ import (
 
 const auditPath = "/v1/accounts/acme/auditEvents"
 
-// answerTrails lets policy and auth have n events each; fails is asked before.
+// answerTrails lets policy, auth and notifier have n events each; fails is asked before.
 func answerTrails(s *suite, n int64, fails func(before int64) error) {
-	for _, service := range []string{"policy", "auth"} {
+	for _, service := range []string{"policy", "auth", "notifier"} {
 		s.answerWith(service+auditv1.AuditTrailService_ListAuditTrail_FullMethodName,
 			func(_ context.Context, request proto.Message) (proto.Message, error) {
 				req, _ := request.(*auditv1.ListAuditTrailRequest)
@@ -76,7 +76,8 @@ func TestAudit_isMergedAndPaged(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{
-		"auth-5", "policy-5", "auth-4", "policy-4", "auth-3", "policy-3", "auth-2", "policy-2", "auth-1", "policy-1",
+		"auth-5", "notifier-5", "policy-5", "auth-4", "notifier-4", "policy-4", "auth-3", "notifier-3", "policy-3",
+		"auth-2", "notifier-2", "policy-2", "auth-1", "notifier-1", "policy-1",
 	}, found)
 	requireRefused(t, s.do(http.MethodGet, auditPath, "", bearer("agent")...),
 		http.StatusForbidden, codes.PermissionDenied, errs.ReasonCallerNotPermitted)
@@ -97,7 +98,7 @@ func TestAudit_exportIsTheFileItself(t *testing.T) {
 	require.Equal(t, `attachment; filename="audit-events.csv"`, r.Header.Get("Content-Disposition"))
 	require.Equal(t, "nosniff", r.Header.Get("X-Content-Type-Options"))
 	lines := bytes.Split(bytes.TrimSuffix(r.body, []byte("\r\n")), []byte("\r\n"))
-	require.Len(t, lines, 1+1200)
+	require.Len(t, lines, 1+1800)
 	require.True(t, bytes.HasPrefix(lines[0], []byte("eventTime,actorKind,")))
 	require.Contains(t, string(lines[1]), ",'=1,")
 
@@ -110,7 +111,7 @@ func TestAudit_exportIsTheFileItself(t *testing.T) {
 		require.True(t, strings.HasPrefix(scanner.Text(), `{"name":"accounts/acme/auditEvents/`), scanner.Text())
 		count++
 	}
-	require.Equal(t, 1200, count)
+	require.Equal(t, 1800, count)
 
 	answerTrails(s, 0, nil)
 	r = s.do(http.MethodGet, auditPath+":export?format=JSON_LINES", "", bearer("admin")...)

@@ -87,8 +87,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		}),
 		audit: audit.New(audit.Deps{
 			Trails: map[string]auditv1.AuditTrailServiceClient{
-				"policy": auditv1.NewAuditTrailServiceClient(deps.Policy),
-				"auth":   auditv1.NewAuditTrailServiceClient(deps.Auth),
+				"policy":   auditv1.NewAuditTrailServiceClient(deps.Policy),
+				"auth":     auditv1.NewAuditTrailServiceClient(deps.Auth),
+				"notifier": auditv1.NewAuditTrailServiceClient(deps.Notifier),
 			},
 			Accounts:      authv1.NewAccountServiceClient(deps.Auth),
 			VerifySession: verifyAgain,

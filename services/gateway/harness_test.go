@@ -95,7 +95,7 @@ func newSuite(t *testing.T, changes ...func(*options)) *suite {
 			authv1.ProfileService_ServiceDesc, auditv1.AuditTrailService_ServiceDesc,
 		},
 		"session":  {sessionv1.SessionService_ServiceDesc, sessionv1.AgentSessionService_ServiceDesc},
-		"notifier": {notifierv1.NoticeService_ServiceDesc},
+		"notifier": {notifierv1.NoticeService_ServiceDesc, auditv1.AuditTrailService_ServiceDesc},
 	} {
 		s.serve(name, func(r grpc.ServiceRegistrar) {
 			for _, desc := range services {

@@ -18,6 +18,9 @@ import (
 // noticeID is the form of a bare notice id, a UUID in lower case.
 var noticeID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
+// noticeName is a notice's resource name.
+func noticeName(n notice) string { return fmt.Sprintf("accounts/%s/notices/%s", n.account, n.id) }
+
 // parseNotice returns the parts of `accounts/{account}/notices/{notice}`; field is
 // where the request had it.
 func parseNotice(field, name string) (account, id string, err error) {
@@ -35,7 +38,7 @@ func parseNotice(field, name string) (account, id string, err error) {
 
 func toProto(n notice) *notifierv1.Notice {
 	p := &notifierv1.Notice{
-		Name:           fmt.Sprintf("accounts/%s/notices/%s", n.account, n.id),
+		Name:           noticeName(n),
 		Kind:           kindToProto(n.kind),
 		State:          n.state.toProto(),
 		Agent:          resource.AgentName{Account: n.account, Agent: n.agent}.String(),

@@ -3,11 +3,12 @@
 // whom.
 //
 // It owns the tables of its schema: what it knows of each account's enforcement,
-// the fan-outs, and the notices with the state of their delivery. Package mail
-// puts a notice into words, package smtppool hands it to the mail server and says
-// what became of it. The auth service owns who the agents are, where they are
-// written to and who of them has a second factor; the policy service owns the
-// policy. This service learns of both by events, asks auth, and calls nobody else.
+// the fan-outs, the notices with the state of their delivery, and its part of the
+// audit log: who had a notice sent again. Package mail puts a notice into words,
+// package smtppool hands it to the mail server and says what became of it. The auth
+// service owns who the agents are, where they are written to and who of them has a
+// second factor; the policy service owns the policy. This service learns of both by
+// events, asks auth, and calls nobody else.
 //
 // # From an event to a mail
 //

@@ -102,6 +102,20 @@ func (p *people) accountName(ctx context.Context, account string) (string, error
 	return name, nil
 }
 
+// hasAccount says whether there is an account.
+func (p *people) hasAccount(ctx context.Context, account string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	_, err := p.accounts.GetAccount(ctx, &authv1.GetAccountRequest{Name: resource.Account(account)})
+	if status.Code(err) == codes.NotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("notifier: get account: %w", err)
+	}
+	return true, nil
+}
+
 func (p *people) remembered(account string) (string, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 
 	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
 	notifierv1 "github.com/twofold-auth/twofold/gen/twofold/notifier/v1"
+	"github.com/twofold-auth/twofold/services/internal/audit"
 	"github.com/twofold-auth/twofold/services/internal/events"
 	"github.com/twofold-auth/twofold/services/internal/pagetoken"
 	"github.com/twofold-auth/twofold/services/internal/sqldb"
@@ -60,6 +61,8 @@ type Service struct {
 	db      *sqldb.DB
 	server  *server
 	workers int
+	// refusals records refused calls of admins.
+	refusals *audit.Refusals
 
 	consumer *consumer
 	fanner   *fanner
@@ -83,9 +86,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	st := newStore(deps.DB)
 	who := &people{agents: deps.Agents, accounts: deps.Accounts, now: deps.Now, names: map[string]accountName{}}
+	refusals, err := newRefusals(deps, who)
+	if err != nil {
+		return nil, err
+	}
 	fanOuts, notices := newBell(), newBell()
 	return &Service{
-		db: deps.DB, workers: cfg.Workers,
+		db: deps.DB, workers: cfg.Workers, refusals: refusals,
 		server:   &server{store: st, pageTokens: deps.PageTokens, notices: notices, metrics: m},
 		consumer: &consumer{store: st, people: who, bus: deps.Bus, fanOuts: fanOuts, notices: notices, log: deps.Log, metrics: m},
 		fanner: &fanner{
@@ -104,6 +111,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // Register makes the service's methods known to a server.
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	notifierv1.RegisterNoticeServiceServer(r, s.server)
+	audit.Register(r, s.db)
+	s.refusals.Register(r)
 }
 
 // Run consumes events, makes notices of them and delivers those, until ctx ends.

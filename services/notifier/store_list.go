@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twofold-auth/twofold/services/internal/audit"
+	"github.com/twofold-auth/twofold/services/internal/authz"
 	"github.com/twofold-auth/twofold/services/internal/resource"
 	"github.com/twofold-auth/twofold/services/internal/sqldb"
 	"github.com/twofold-auth/twofold/services/notifier/mail"
@@ -73,7 +75,8 @@ func (q noticeQuery) where() (condition string, args []any) {
 var errNotResendable = errors.New("notifier: notice not resendable")
 
 // resend queues a notice again, as if it had never been tried. A notice of an
-// enforcement that runs is told with the terms in force.
+// enforcement that runs is told with the terms in force. The caller of ctx is whom
+// the audit log names.
 func (s *store) resend(ctx context.Context, account, id string) (notice, error) {
 	var n notice
 	err := s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
@@ -100,8 +103,10 @@ func (s *store) resend(ctx context.Context, account, id string) (notice, error) 
 			update_time = `+now+`, next_attempt_time = `+now+`, due_time = `+now+`, lease_owner = ''
 			WHERE account = ? AND id = ? RETURNING `+noticeColumns,
 			int(urgent), current.policyRevision, sqldb.Micros(current.revokeTime), account, id)
-		n, err = scanNotice(row.Scan)
-		return err
+		if n, err = scanNotice(row.Scan); err != nil {
+			return err
+		}
+		return audit.Append(ctx, tx, resentEntry(authz.FromContext(ctx), n))
 	})
 	return n, storeError("resend notice", err)
 }

@@ -70,18 +70,18 @@ func (accounts) GetAccount(
 }
 
 type world struct {
-	t            *testing.T
-	policy, auth *part
-	server       *audit.Server
-	now          time.Time
-	verified     int
-	verdict      error
+	t                      *testing.T
+	policy, auth, notifier *part
+	server                 *audit.Server
+	now                    time.Time
+	verified               int
+	verdict                error
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, policy: &part{}, auth: &part{}, now: time.Unix(1, 0)}
+	w := &world{t: t, policy: &part{}, auth: &part{}, notifier: &part{}, now: time.Unix(1, 0)}
 	w.server = audit.New(audit.Deps{
-		Trails:   map[string]auditv1.AuditTrailServiceClient{"policy": w.policy, "auth": w.auth},
+		Trails:   map[string]auditv1.AuditTrailServiceClient{"policy": w.policy, "auth": w.auth, "notifier": w.notifier},
 		Accounts: accounts{}, Now: func() time.Time { w.now = w.now.Add(3 * time.Second); return w.now },
 		VerifySession: func(context.Context, string) (*authz.Person, error) { w.verified++; return &authz.Person{}, w.verdict },
 	})
@@ -117,10 +117,10 @@ func (w *world) pages(size int32, between func()) (all []string) {
 	}
 }
 
-// Many events of both services at the same moments: whatever the size of the pages
+// Many events of all services at the same moments: whatever the size of the pages
 // and whatever is added meanwhile, each is on one page, in one order.
 func TestListAuditEvents_pagesAreStable(t *testing.T) {
-	for size := int32(1); size <= 14; size++ {
+	for size := int32(1); size <= 19; size++ {
 		w := newWorld(t)
 		for _, second := range []int64{1, 5, 5, 5, 9, 9} {
 			w.policy.add("policy", second)
@@ -128,10 +128,14 @@ func TestListAuditEvents_pagesAreStable(t *testing.T) {
 		for _, second := range []int64{5, 5, 6, 9, 9, 9, 12} {
 			w.auth.add("auth", second)
 		}
+		for _, second := range []int64{1, 5, 5, 9, 12} {
+			w.notifier.add("notifier", second)
+		}
 		require.Equal(t, []string{
-			"auth-7", "auth-6", "auth-5", "auth-4", "policy-6", "policy-5", "auth-3", "auth-2", "auth-1",
-			"policy-4", "policy-3", "policy-2", "policy-1",
+			"auth-7", "notifier-5", "auth-6", "auth-5", "auth-4", "notifier-4", "policy-6", "policy-5", "auth-3", "auth-2", "auth-1",
+			"notifier-3", "notifier-2", "policy-4", "policy-3", "policy-2", "notifier-1", "policy-1",
 		}, w.pages(size, func() {
+			w.notifier.add("notifier", 13)
 			w.policy.add("policy", 13)
 			w.auth.add("auth", 12)
 		}), size)

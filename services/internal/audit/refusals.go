@@ -51,8 +51,9 @@ type Config struct {
 type Refusal struct {
 	// Account is the bare id of the account whose log it belongs to.
 	Account string
-	// Own says that the account is the caller's own. Another one may not exist.
-	Own bool
+	// Exists says that there surely is the account, for it is the caller's own. One
+	// that the operator names may be none.
+	Exists bool
 	// Action, Subject and Reason are the entry's.
 	Action, Subject, Reason string
 	// Omitted is how many refusals of the caller before are not in the log.
@@ -75,7 +76,7 @@ func (l Log) Record(ctx context.Context, r Refusal) error {
 
 // Append adds a refusal to a transaction, with more details.
 func (l Log) Append(ctx context.Context, tx *sqldb.Tx, r Refusal, more map[string]string) error {
-	if !r.Own {
+	if !r.Exists {
 		if exists, err := l.HasAccount(ctx, tx, r.Account); err != nil || !exists {
 			return err
 		}
@@ -195,7 +196,7 @@ func (r *Refusals) Observe(ctx context.Context, call grpcx.Observed) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	err := r.config.Record(ctx, Refusal{
-		Account: account, Own: own, Action: action, Subject: subject, Reason: call.Refusal.Reason(), Omitted: omitted,
+		Account: account, Exists: own, Action: action, Subject: subject, Reason: call.Refusal.Reason(), Omitted: omitted,
 	})
 	if err != nil {
 		r.omitted.WithLabelValues(r.config.Service, omittedFailed).Inc()

@@ -28,7 +28,7 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // AuditService shows who changed what in an account, and what was refused. The
-// gateway serves it: it merges what policy and auth each keep.
+// gateway serves it: it merges what policy, auth and notifier each keep.
 type AuditServiceClient interface {
 	// The account's audit events, newest first. Pages are stable: an event that
 	// was there when the first page was read is on exactly one of them.
@@ -91,7 +91,7 @@ type AuditService_ExportAuditEventsClient = grpc.ServerStreamingClient[ExportAud
 // for forward compatibility.
 //
 // AuditService shows who changed what in an account, and what was refused. The
-// gateway serves it: it merges what policy and auth each keep.
+// gateway serves it: it merges what policy, auth and notifier each keep.
 type AuditServiceServer interface {
 	// The account's audit events, newest first. Pages are stable: an event that
 	// was there when the first page was read is on exactly one of them.

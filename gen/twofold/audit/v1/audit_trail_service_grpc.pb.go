@@ -26,8 +26,9 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AuditTrailService shows the audit events that one service keeps. Policy and
-// auth each serve it for their own; AuditService is what both are merged to.
+// AuditTrailService shows the audit events that one service keeps. Policy, auth
+// and notifier each serve it for their own; AuditService is what they are merged
+// to.
 type AuditTrailServiceClient interface {
 	// The events of an account from a place in the trail on, newest first.
 	//
@@ -59,8 +60,9 @@ func (c *auditTrailServiceClient) ListAuditTrail(ctx context.Context, in *ListAu
 // All implementations must embed UnimplementedAuditTrailServiceServer
 // for forward compatibility.
 //
-// AuditTrailService shows the audit events that one service keeps. Policy and
-// auth each serve it for their own; AuditService is what both are merged to.
+// AuditTrailService shows the audit events that one service keeps. Policy, auth
+// and notifier each serve it for their own; AuditService is what they are merged
+// to.
 type AuditTrailServiceServer interface {
 	// The events of an account from a place in the trail on, newest first.
 	//

@@ -15,7 +15,9 @@ import { announceProblem } from '../components/toast.js';
 const pageSize = 50;
 
 async function subjectOf(event) {
-  if (/\/agents\/[^/]+$/.test(event.subject)) return h('a', { href: `/agents/${event.subject.split('/').at(-1)}` }, await agentName(event.subject));
+  const agent = event.details?.agent ?? event.subject;
+  if (/\/agents\/[^/]+$/.test(agent)) return h('a', { href: `/agents/${agent.split('/').at(-1)}` }, await agentName(agent));
+  if (event.subject.includes('/notices/')) return h('a', { href: '/notices' }, 'A mail');
   return event.subject.endsWith('/mfaPolicy') ? h('a', { href: '/manage/security' }, 'The policy') : 'The account';
 }
 

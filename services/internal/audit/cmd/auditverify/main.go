@@ -42,14 +42,14 @@ func main() {
 func run(ctx context.Context, args []string, url string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("auditverify", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	service := flags.String("service", "", "only this service's logs: policy or auth (default both)")
+	service := flags.String("service", "", "only this service's logs: policy, auth or notifier (default all)")
 	known := flags.String("known", "", "a `file` of what this command printed earlier: the chains must still hold it")
 	account := flags.String("account", "", "only this account's log, by its bare id")
 	if err := flags.Parse(args); err != nil {
 		return exitUnknown
 	}
 	v := &verification{account: *account, stdout: stdout, stderr: stderr}
-	services := []string{"policy", "auth"}
+	services := []string{"policy", "auth", "notifier"}
 	if *service != "" {
 		if !slices.Contains(services, *service) {
 			return v.failed(fmt.Errorf("there is no audit log of %q", *service))

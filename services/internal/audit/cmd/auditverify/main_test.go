@@ -16,17 +16,17 @@ import (
 	"github.com/twofold-auth/twofold/services/internal/testkit"
 )
 
-// world has the databases of both services, with events of two accounts.
+// world has the databases of all services, with events of two accounts.
 type world struct {
-	t            *testing.T
-	url          string
-	policy, auth *sqldb.DB
+	t    *testing.T
+	url  string
+	auth *sqldb.DB
 }
 
 func newWorld(t *testing.T, url string) *world {
 	w := &world{t: t, url: url}
-	w.policy, w.auth = open(t, url, "policy"), open(t, url, "auth")
-	for _, db := range []*sqldb.DB{w.policy, w.auth} {
+	w.auth = open(t, url, "auth")
+	for _, db := range []*sqldb.DB{open(t, url, "policy"), w.auth, open(t, url, "notifier")} {
 		for _, account := range []string{"acme", "acme", "acme", "globex"} {
 			w.append(db, account)
 		}
@@ -86,9 +86,10 @@ func TestHolds_thenAnEditedRowIsNamed(t *testing.T) {
 		code, out, problems := w.run()
 		require.Equal(t, exitHolds, code, problems)
 		lines := strings.Split(strings.TrimSpace(out), "\n")
-		require.Len(t, lines, 4)
+		require.Len(t, lines, 6)
 		require.Regexp(t, `^policy acme 3 [0-9a-f]{64}$`, lines[0])
 		require.Regexp(t, `^auth globex 1 [0-9a-f]{64}$`, lines[3])
+		require.Regexp(t, `^notifier globex 1 [0-9a-f]{64}$`, lines[5])
 
 		_, err := w.auth.Exec(t.Context(), `UPDATE audit_events SET result = 'DENIED' WHERE account = 'acme' AND sequence = 2`)
 		require.ErrorContains(t, err, "append-only")
@@ -96,7 +97,7 @@ func TestHolds_thenAnEditedRowIsNamed(t *testing.T) {
 		code, out, problems = w.run()
 		require.Equal(t, exitBroken, code)
 		require.Equal(t, "BROKEN accounts/acme/auditEvents/auth-2: its content does not have its hash\n", problems)
-		require.Equal(t, 3, strings.Count(out, "\n"), "the others hold")
+		require.Equal(t, 5, strings.Count(out, "\n"), "the others hold")
 
 		code, _, _ = w.run("-service", "policy")
 		require.Equal(t, exitHolds, code)
