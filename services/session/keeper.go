@@ -146,7 +146,7 @@ func (k *keeper) repair(ctx context.Context, to mark) error {
 			level = slog.LevelInfo // of a suite in which nothing has happened yet, nothing was lost
 		}
 		k.log.Log(ctx, level, "Parts of the session store are empty and begin anew", slog.Int("parts", len(empty)))
-		k.repaired("begun")
+		k.repaired(repairBegun)
 		if err := k.write(ctx, empty, to, func(m *meta) { m.born = k.now() }); err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func (k *keeper) repair(ctx context.Context, to mark) error {
 	if err := k.bus.Replay(ctx, from, to.position, consumed(), k.replay); err != nil {
 		return err
 	}
-	k.repaired("replayed")
+	k.repaired(repairReplayed)
 	return k.write(ctx, behind, to, func(m *meta) { m.repaired = k.now() })
 }
 

@@ -60,8 +60,18 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, c := range []prometheus.Collector{m.verdicts, m.touchesDropped, m.swept, m.repairs, m.due, m.overdue, m.sweepSeconds, m.sweepFailures} {
 		problems = append(problems, reg.Register(c))
 	}
+	// An alert on an increase does not see a counter come into being at one.
+	for _, how := range []string{repairBegun, repairReplayed} {
+		m.repairs.WithLabelValues(how)
+	}
 	return m, errors.Join(problems...)
 }
+
+// How a store was repaired.
+const (
+	repairBegun    = "begun"    // it was empty
+	repairReplayed = "replayed" // it was older than it had been
+)
 
 // sawDue notes what a look at the schedule found.
 func (m *metrics) sawDue(due []scheduled, now time.Time) {

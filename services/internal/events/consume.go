@@ -125,6 +125,7 @@ func (b *Bus) Consume(ctx context.Context, cfg ConsumerConfig) error {
 	if err != nil {
 		return err
 	}
+	b.metrics.begin(cfg)
 	w := &worker{bus: b, cfg: cfg, log: b.log.With(slog.String("consumer", cfg.Durable))}
 	failures := 0
 	for ctx.Err() == nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
@@ -231,6 +232,20 @@ func TestConsume_poisonAndPermanentErrorsBecomeDeadLetters(t *testing.T) {
 	require.Equal(t, "twofold.policy.v1.EnforcementEnabled", dead.Header.Get("ce-type"))
 	require.InDelta(t, len(poison)+1, f.counter(t, "twofold_events_dead_letters_total", durable), 0)
 	require.Zero(t, f.counter(t, "twofold_events_handled_total", "retry"))
+}
+
+// An alert on an increase of dead letters sees the first one only if there was a
+// zero before.
+func TestConsume_countsDeadLettersFromZero(t *testing.T) {
+	f := setUp(t)
+	got := make(chan events.Delivery, 1)
+	f.consume(t, events.ConsumerConfig{Handler: into(got)})
+	f.publish(t, enabled("acme", 1))
+	next(t, got)
+	zeros, err := testutil.GatherAndCount(f.reg, "twofold_events_dead_letters_total")
+	require.NoError(t, err)
+	require.Equal(t, len(enabledOnly)+1, zeros, "each event, and what is none")
+	require.Zero(t, f.counter(t, "twofold_events_dead_letters_total", durable))
 }
 
 func TestConsume_survivesLossOfConsumerStreamAndServer(t *testing.T) {

@@ -83,3 +83,14 @@ func register[C prometheus.Collector](reg prometheus.Registerer, c C) (C, error)
 	}
 	return c, err
 }
+
+// begin makes the counters of a consumer that people are woken by, at zero. An alert
+// on an increase does not see a counter come into being at one, and the first dead
+// letter is the one to be told of.
+func (m *metrics) begin(cfg ConsumerConfig) {
+	m.redelivered.WithLabelValues(cfg.Durable)
+	m.deadLetters.WithLabelValues(cfg.Durable, unknownEvent)
+	for _, message := range cfg.Events {
+		m.deadLetters.WithLabelValues(cfg.Durable, Event{Payload: message}.Name())
+	}
+}

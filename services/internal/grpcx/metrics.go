@@ -5,7 +5,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+
+	"github.com/twofold-auth/twofold/services/internal/errs"
 )
 
 // metrics counts and times the calls of one server.
@@ -15,9 +18,10 @@ type metrics struct {
 	panics  prometheus.Counter
 }
 
-// newMetrics registers the metrics of a server under its name, so that several
-// servers of one process can share a registry.
-func newMetrics(registerer prometheus.Registerer, server string) (*metrics, error) {
+// newMetrics registers the metrics of a server of these services under its name, so
+// that several servers of one process can share a registry. Faults are counted from
+// zero: an alert on an increase does not see a counter come into being at one.
+func newMetrics(registerer prometheus.Registerer, server string, services map[string]grpc.ServiceInfo) (*metrics, error) {
 	labels := prometheus.Labels{"server": server}
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -37,6 +41,12 @@ func newMetrics(registerer prometheus.Registerer, server string) (*metrics, erro
 	for _, collector := range []prometheus.Collector{m.calls, m.seconds, m.panics} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, fmt.Errorf("grpcx: metrics of %s: %w", server, err)
+		}
+	}
+	fault := errs.Internal(nil)
+	for service, info := range services {
+		for _, method := range info.Methods {
+			m.calls.WithLabelValues("/"+service+"/"+method.Name, fault.Code().String(), fault.Reason())
 		}
 	}
 	return m, nil

@@ -135,7 +135,7 @@ func (s *Server) newChain(config ServerConfig, services *registrar) (c *chain, e
 	if c.requests, err = newRequestChecker(infos); err != nil {
 		return nil, err
 	}
-	if c.metrics, err = newMetrics(config.Metrics, config.Name); err != nil {
+	if c.metrics, err = newMetrics(config.Metrics, config.Name, infos); err != nil {
 		return nil, err
 	}
 	return c, nil
