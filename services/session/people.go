@@ -66,7 +66,17 @@ func (s *peopleServer) RevokeMySession(ctx context.Context, req *sessionv1.Revok
 	if !ok {
 		return nil, errNotFound()
 	}
-	n, err := s.revoke(ctx, ending{sessions: []sessionRef{{agentRef: self.agentRef, id: id}}})
+	ref := sessionRef{agentRef: self.agentRef, id: id}
+	// A session's key does not name its agent, and others share the bucket: what is
+	// the caller's is what their index has.
+	own, err := s.store.sessionsOf(ctx, self.agentRef)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(own, ref) {
+		return nil, errNotFound()
+	}
+	n, err := s.revoke(ctx, ending{sessions: []sessionRef{ref}})
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,20 @@ func testSignOut(t *testing.T, r *rig, people sessionv1.AgentSessionServiceClien
 	requireReason(t, err, codes.Unauthenticated, errs.ReasonCredentialsMissing)
 }
 
+// neighbor is another agent of the account, whose sessions are in the same bucket.
+func neighbor(t *testing.T, name string) string {
+	t.Helper()
+	mine, err := parseAgent(name, "")
+	require.NoError(t, err)
+	for {
+		other, err := parseAgent(agent(mine.account), "")
+		require.NoError(t, err)
+		if other.bucket() == mine.bucket() {
+			return other.String()
+		}
+	}
+}
+
 func testMine(t *testing.T, r *rig, people sessionv1.AgentSessionServiceClient) {
 	req := request(agent("mine"), off("mine", 1))
 	var made []*sessionv1.Session
@@ -63,7 +77,7 @@ func testMine(t *testing.T, r *rig, people sessionv1.AgentSessionServiceClient) 
 		made = append(made, r.create(req))
 		r.clock.Advance(time.Second)
 	}
-	foreign := r.create(request(agent("mine"), off("mine", 1)))
+	foreign := r.create(request(neighbor(t, req.GetAgent()), off("mine", 1)))
 	me := as(t, made[1].GetToken())
 	list := func() []*sessionv1.Session {
 		res, err := people.ListMySessions(me, &sessionv1.ListMySessionsRequest{})
