@@ -71,6 +71,33 @@ func TestDocs_readmeShowsTheSameProgram(t *testing.T) {
 	}
 }
 
+// The page says where each service is. How the gateway reads what it merges is no
+// business of its readers.
+func TestDocs_pageNamesEveryService(t *testing.T) {
+	if _, err := os.Stat("../../go.work"); err != nil {
+		t.Skip("the pages are in the repository, not in the module")
+	}
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]bool{}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if cells := strings.Split(line, "|"); len(cells) == 5 && strings.Contains(cells[2], "dns:///") {
+			for name := range strings.SplitSeq(cells[3], ",") {
+				said[strings.TrimSpace(name)] = true
+			}
+		}
+	}
+	for _, m := range methods() {
+		service, _, _ := strings.Cut(m.name, "/")
+		name := service[strings.LastIndex(service, ".")+1:]
+		if name != "AuditTrailService" && !said[name] {
+			t.Errorf("the page does not say where %s is", name)
+		}
+	}
+}
+
 // programOf returns the first Go program of a page.
 func programOf(t *testing.T, path string) string {
 	t.Helper()

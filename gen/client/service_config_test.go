@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/twofold-auth/twofold/gen/client"
+	_ "github.com/twofold-auth/twofold/gen/twofold/audit/v1"
 	_ "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
 	_ "github.com/twofold-auth/twofold/gen/twofold/notifier/v1"
 	_ "github.com/twofold-auth/twofold/gen/twofold/policy/v1"
@@ -92,6 +94,25 @@ func TestServiceConfig_namesEveryMethodOfTheProtos(t *testing.T) {
 	}
 	if client.ServiceConfig != want.String() {
 		t.Fatal("service_config.json is not what the protos call for: run go test ./client -run ServiceConfig -update in gen")
+	}
+}
+
+// A package that this test does not know would have its reads not repeated and its
+// streams cut off, in silence.
+func TestServiceConfig_knowsEveryPackage(t *testing.T) {
+	known := map[string]bool{}
+	protoregistry.GlobalFiles.RangeFiles(func(file protoreflect.FileDescriptor) bool {
+		known[strings.TrimSuffix(path.Dir(file.Path()), "/v1")] = true
+		return true
+	})
+	packages, err := os.ReadDir("../twofold")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packages {
+		if !known["twofold/"+p.Name()] {
+			t.Errorf("package %s is not imported by this test", p.Name())
+		}
 	}
 }
 
