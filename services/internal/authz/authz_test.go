@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	auditv1 "github.com/twofold-auth/twofold/gen/twofold/audit/v1"
 	authv1 "github.com/twofold-auth/twofold/gen/twofold/auth/v1"
 	authzv1 "github.com/twofold-auth/twofold/gen/twofold/authz/v1"
 	notifierv1 "github.com/twofold-auth/twofold/gen/twofold/notifier/v1"
@@ -28,6 +29,7 @@ func TestNewTable_acceptsTheWholeSuite(t *testing.T) {
 		&authv1.AccountService_ServiceDesc, &authv1.AgentService_ServiceDesc, &authv1.ProfileService_ServiceDesc,
 		&authv1.SignInService_ServiceDesc, &notifierv1.NoticeService_ServiceDesc, &policyv1.PolicyService_ServiceDesc,
 		&rolloutv1.RolloutService_ServiceDesc, &sessionv1.AgentSessionService_ServiceDesc, &sessionv1.SessionService_ServiceDesc,
+		&auditv1.AuditService_ServiceDesc, &auditv1.AuditTrailService_ServiceDesc,
 	} {
 		info := grpc.ServiceInfo{}
 		for _, m := range desc.Methods {
