@@ -101,7 +101,7 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // isPage reports whether the page has something to show at a path. The first part
-// decides; router.js knows the rest.
+// decides; routes.js knows the rest.
 func isPage(at string) bool {
 	first, _, _ := strings.Cut(strings.TrimPrefix(at, "/"), "/")
 	return slices.Contains([]string{

@@ -1,22 +1,23 @@
-// Every page of the console, by its path, and who may see it. console.go knows the
-// first part of each path, so that a link from outside finds the page, too.
+// Every page of the console: its path, who may see it, and its file in pages/.
+// console.go knows the first part of each path, so that a link from outside finds
+// the page, too.
 
 export const routes = [
-  { path: '/sign-in', who: 'anyone', load: () => import('./pages/sign-in.js') },
-  { path: '/sign-in/code', who: 'anyone', load: () => import('./pages/second-factor.js') },
-  { path: '/set-up', who: 'anyone', load: () => import('./pages/set-up.js') },
-  { path: '/forgot-password', who: 'anyone', load: () => import('./pages/forgot-password.js') },
-  { path: '/reset-password', who: 'anyone', load: () => import('./pages/choose-password.js') },
-  { path: '/accept-invitation', who: 'anyone', load: () => import('./pages/choose-password.js') },
-  { path: '/', who: 'session', load: () => import('./pages/home.js') },
-  { path: '/profile', who: 'session', load: () => import('./pages/profile.js') },
-  { path: '/agents', who: 'admin', load: () => import('./pages/agents.js') },
-  { path: '/agents/import', who: 'admin', load: () => import('./pages/import.js') },
-  { path: '/agents/:id', who: 'admin', load: () => import('./pages/agent.js') },
-  { path: '/notices', who: 'admin', load: () => import('./pages/notices.js') },
-  { path: '/activity', who: 'admin', load: () => import('./pages/activity.js') },
-  { path: '/manage', who: 'admin', load: () => import('./pages/security.js') },
-  { path: '/manage/security', who: 'admin', load: () => import('./pages/security.js') },
+  { path: '/sign-in', who: 'anyone', page: 'sign-in' },
+  { path: '/sign-in/code', who: 'anyone', page: 'second-factor' },
+  { path: '/set-up', who: 'anyone', page: 'set-up' },
+  { path: '/forgot-password', who: 'anyone', page: 'forgot-password' },
+  { path: '/reset-password', who: 'anyone', page: 'choose-password' },
+  { path: '/accept-invitation', who: 'anyone', page: 'choose-password' },
+  { path: '/', who: 'session', page: 'home' },
+  { path: '/profile', who: 'session', page: 'profile' },
+  { path: '/agents', who: 'admin', page: 'agents' },
+  { path: '/agents/import', who: 'admin', page: 'import' },
+  { path: '/agents/:id', who: 'admin', page: 'agent' },
+  { path: '/notices', who: 'admin', page: 'notices' },
+  { path: '/activity', who: 'admin', page: 'activity' },
+  { path: '/manage', who: 'admin', page: 'security' },
+  { path: '/manage/security', who: 'admin', page: 'security' },
 ];
 
 /** The route of a path and what stands at its variables, or undefined. */

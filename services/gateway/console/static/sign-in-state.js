@@ -3,7 +3,7 @@
 // reads.
 
 import { memory } from './identity.js';
-import { afterSignIn, go } from './router.js';
+import { afterSignIn, go } from './navigation.js';
 
 /** `{step: 'code' | 'set-up', account, email, prompt, methods, expireTime}`, or null. */
 export const signInState = () => memory.read('signIn');

@@ -4,7 +4,7 @@
 import { h, icon } from '../dom.js';
 import { accountTitle, currentMe, forgetMe, isAdmin, memory, onIdentity } from '../identity.js';
 import { isSessionOver, post } from '../api.js';
-import { go, leaveFor, show } from '../router.js';
+import { go, leavePage, show } from '../navigation.js';
 import { routeOf } from '../routes.js';
 import { revocationBanner } from './revocation-banner.js';
 import { initials } from './initials.js';
@@ -44,7 +44,8 @@ function navigation() {
 // The page is left first: nothing of it is to ask in the name of a session that ends.
 async function signOut() {
   forgetMe();
-  leaveFor(loading('Signing out'));
+  leavePage();
+  frame(undefined, loading('Signing out'));
   try {
     await post('/v1/signOut');
   } catch (problem) {

@@ -2,7 +2,7 @@
 
 import { post } from '../api.js';
 import { h, icon } from '../dom.js';
-import { go } from '../router.js';
+import { go } from '../navigation.js';
 import { count, number, when } from '../time.js';
 import { ask } from './dialog.js';
 

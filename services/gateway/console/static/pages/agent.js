@@ -4,7 +4,7 @@
 import { get, patch, post, query as queryOf } from '../api.js';
 import { h, icon } from '../dom.js';
 import { accountName, currentMe, isOwner } from '../identity.js';
-import { go, show } from '../router.js';
+import { go, show } from '../navigation.js';
 import { count, when } from '../time.js';
 import { deviceList } from '../components/device-list.js';
 import { ask } from '../components/dialog.js';

@@ -3,7 +3,7 @@
 import { get, post, remove } from '../api.js';
 import { h, icon } from '../dom.js';
 import { currentMe } from '../identity.js';
-import { show } from '../router.js';
+import { show } from '../navigation.js';
 import { count, when } from '../time.js';
 import { deviceList, deviceName } from '../components/device-list.js';
 import { ask } from '../components/dialog.js';

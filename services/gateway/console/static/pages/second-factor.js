@@ -2,7 +2,7 @@
 
 import { post } from '../api.js';
 import { h } from '../dom.js';
-import { go } from '../router.js';
+import { go } from '../navigation.js';
 import { codeField, field, form, submitButton } from '../components/form.js';
 import { arrive, giveUp, signInState, startAgain } from '../sign-in-state.js';
 

@@ -8,7 +8,7 @@
 import { post } from '../api.js';
 import { h, icon } from '../dom.js';
 import { currentMe, memory, refreshMe } from '../identity.js';
-import { afterSignIn, go, goToSignIn, isSignedIn } from '../router.js';
+import { afterSignIn, go, goToSignIn, isSignedIn } from '../navigation.js';
 import { when } from '../time.js';
 import { codeField, form, submitButton } from '../components/form.js';
 import { tell } from '../components/dialog.js';

@@ -4,7 +4,7 @@ import { isSessionOver, post } from '../api.js';
 import { h, icon } from '../dom.js';
 import { memory, refreshMe } from '../identity.js';
 import { endings } from '../problems.js';
-import { go } from '../router.js';
+import { go } from '../navigation.js';
 import { field, form, submitButton, tick } from '../components/form.js';
 import { follow, signInUnderWay } from '../sign-in-state.js';
 
