@@ -307,6 +307,10 @@ func TestExportAuditEvents_hostileCells(t *testing.T) {
 		require.NoError(t, protojson.Unmarshal([]byte(file), &back))
 		require.True(t, proto.Equal(e, &back), "unchanged")
 	}
+	e.Actor.DisplayName = "Bob;=1+1; x;\"-2;"
+	semicolons, _, err := w.export(auditv1.ExportAuditEventsRequest_CSV)
+	require.NoError(t, err)
+	require.Contains(t, semicolons, `,"Bob;'=1+1; x;'""-2;",`)
 	e.Actor.DisplayName = "Ada O'Neil-Admin"
 	file, _, err := w.export(auditv1.ExportAuditEventsRequest_CSV)
 	require.NoError(t, err)

@@ -166,13 +166,17 @@ func (csvFile) add(b *bytes.Buffer, e *auditv1.AuditEvent) error {
 }
 
 // harmless keeps a spreadsheet from taking a cell for a formula, which could send
-// the sheet to somebody: names are what people choose (OWASP, CSV Injection).
+// the sheet to somebody: names are what people choose (OWASP, CSV Injection). In
+// some languages a semicolon, too, begins a cell.
 func harmless(cell string) string {
-	begin := strings.TrimLeftFunc(cell, unicode.IsSpace)
-	if begin == "" || !strings.ContainsRune("=+-@|%＝＋－＠", []rune(begin)[0]) {
-		return cell
+	parts := strings.SplitAfter(cell, ";")
+	for i, part := range parts {
+		begin := strings.TrimLeftFunc(part, func(r rune) bool { return unicode.IsSpace(r) || r == '"' })
+		if begin != "" && strings.ContainsRune("=+-@|%＝＋－＠", []rune(begin)[0]) {
+			parts[i] = "'" + part
+		}
 	}
-	return "'" + cell
+	return strings.Join(parts, "")
 }
 
 func writeLine(b *bytes.Buffer, cells []string) error {

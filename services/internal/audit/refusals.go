@@ -130,6 +130,9 @@ func NewRefusals(config Config) (*Refusals, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
+	for _, cause := range []string{omittedFlood, omittedFailed} {
+		r.omitted.WithLabelValues(config.Service, cause) // an alert sees the step from zero
+	}
 	var problems []error
 	unused := maps.Clone(config.Actions)
 	for _, service := range config.Services {

@@ -116,7 +116,7 @@ func (v *verification) verify(ctx context.Context, url, service string) (err err
 	defer func() { err = errors.Join(err, db.Close()) }()
 	accounts, err := audit.Accounts(ctx, db)
 	if err != nil {
-		return err
+		return fmt.Errorf("the log of %s is not to be read there; where each service has a role of its own, use -service %s with its URL: %w", service, service, err)
 	}
 	for _, h := range v.known {
 		if h.Service == service && !slices.Contains(accounts, h.Account) {
