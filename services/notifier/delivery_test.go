@@ -238,7 +238,14 @@ func TestDelivery_interrupted(t *testing.T) {
 					require.Zero(t, twice, "what ends in order repeats nothing")
 				}
 				require.LessOrEqual(t, twice, ends*workers, "only mails that were being handed over")
-				require.Equal(t, agents, s.inState(kindEnabled, "SENT"), "%d unknown", s.inState(kindEnabled, "UNKNOWN"))
+				// Few are killed twice in handing over the same mail. Then nobody knows, and
+				// admins are told so.
+				unknown := s.inState(kindEnabled, "UNKNOWN")
+				if name == "stopped" {
+					require.Zero(t, unknown)
+				}
+				require.LessOrEqual(t, unknown, ends)
+				require.Equal(t, agents, s.inState(kindEnabled, "SENT")+unknown)
 				require.Equal(t, agents, s.count(`SELECT agents FROM fan_outs`))
 			})
 		})
