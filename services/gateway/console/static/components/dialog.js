@@ -23,7 +23,9 @@ export function ask({ title, body, fields, confirm = 'OK', danger = false, cance
         dialog.close();
       },
     }));
-    dialog.addEventListener('cancel', (event) => { if (button.disabled) event.preventDefault(); });
+    // Browsers let a page refuse to be canceled only now and then, a key always.
+    const stay = (event) => { if (button.disabled && (event.type === 'cancel' || event.key === 'Escape')) event.preventDefault(); };
+    for (const type of ['cancel', 'keydown']) dialog.addEventListener(type, stay);
     dialog.addEventListener('close', () => {
       dialog.remove();
       resolve(result);

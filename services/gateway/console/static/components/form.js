@@ -24,9 +24,12 @@ export function field({ name, label, hint, control, ...attributes }) {
   return element;
 }
 
-/** The field for a code of an authenticator app: digits, however they are pasted. */
+/**
+ * The field for a code of an authenticator app: digits, however they are pasted. It
+ * has no maxlength, which would cut off the digits of a whole sentence first.
+ */
 export function codeField({ label = 'Six-digit code', hint = 'From your authenticator app', ...attributes } = {}) {
-  const made = field({ name: 'code', label, hint, inputmode: 'numeric', autocomplete: 'one-time-code', maxlength: 12, class: 'code-input', required: true, spellcheck: 'false', ...attributes });
+  const made = field({ name: 'code', label, hint, inputmode: 'numeric', autocomplete: 'one-time-code', class: 'code-input', required: true, spellcheck: 'false', ...attributes });
   made.input.addEventListener('input', () => {
     const digits = made.input.value.replace(/\D/g, '').slice(0, 6);
     if (digits !== made.input.value) made.input.value = digits;

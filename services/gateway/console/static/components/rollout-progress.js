@@ -26,7 +26,9 @@ export function rolloutProgress(account, signal, onRollout) {
   const update = (rollout) => {
     element.hidden = !rollout.policy.enforced;
     revokeTime = rollout.sessionRevokeTime;
+    const focused = body.contains(document.activeElement) && document.activeElement.getAttribute('href');
     if (rollout.policy.enforced) body.replaceChildren(...picture(rollout, countdown));
+    if (focused) body.querySelector(`a[href="${focused}"]`)?.focus({ preventScroll: true });
     tick();
     onRollout(rollout);
   };

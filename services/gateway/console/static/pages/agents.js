@@ -4,7 +4,7 @@
 import { get, post, query as queryOf } from '../api.js';
 import { h, icon, unseen } from '../dom.js';
 import { accountName, isOwner } from '../identity.js';
-import { number } from '../time.js';
+import { count, number } from '../time.js';
 import { choices } from '../components/choices.js';
 import { ask } from '../components/dialog.js';
 import { field } from '../components/form.js';
@@ -36,6 +36,7 @@ export default function agents({ query, signal }) {
 
   const counts = Object.fromEntries(Object.keys(filters).map((name) => [name, h('span', { class: 'badge' }, '…')]));
   const list = h('div', { class: 'stack' });
+  const found = h('p', { class: 'unseen', role: 'status' });
   const filterOf = (name) => (name ? `mfaState=${name}` : '');
   const pages = pager(pageSize, async (token) => {
     let page;
@@ -43,6 +44,7 @@ export default function agents({ query, signal }) {
       page = await get(path + queryOf({ pageSize, filter: filterOf(mfa), query: text, pageToken: token }), signal);
       return page.agents.length ? h('ul', { class: 'tiles' }, page.agents.map(tile)) : nobody();
     }, signal);
+    if (page) found.textContent = count(page.totalSize, 'agent');
     return page && { shown: page.agents.length, total: page.totalSize, next: page.nextPageToken };
   });
 
@@ -80,7 +82,7 @@ export default function agents({ query, signal }) {
     h('div', { class: 'tools' },
       choices('Show', Object.entries(filters).map(([name, label]) => [name, label, counts[name]]), mfa, (chosen) => { mfa = chosen; renew(); }),
       h('div', { class: 'search', role: 'search' }, icon('search'), search)),
-    list, pages.element);
+    found, list, pages.element);
 }
 
 /** Asks whom to add. */

@@ -1,7 +1,7 @@
 // Imports agents from a CSV file: shows what was understood, sends it in batches,
 // and says of each row what became of it.
 
-import { post } from '../api.js';
+import { post, Problem } from '../api.js';
 import { h, icon } from '../dom.js';
 import { accountName } from '../identity.js';
 import { count } from '../time.js';
@@ -18,12 +18,15 @@ function understand(text) {
   if (!head) return { wrong: 'The file is empty.' };
   const names = head.map((cell) => columns[cell.trim().toLowerCase()]);
   if (!names.includes('email') || !names.includes('displayName')) return { wrong: 'The first line names the columns: at least “email” and “name”.' };
-  const rows = rest.filter((cells) => cells.some((cell) => cell.trim())).map((cells) => {
+  if (text.includes('\ufffd')) return { wrong: 'Some letters cannot be read. Save the file as “CSV UTF-8”.' };
+  const lines = new Map();
+  const rows = rest.map((cells, i) => [cells, i + 2]).filter(([cells]) => cells.some((cell) => cell.trim())).map(([cells, line]) => {
     const row = Object.fromEntries(names.map((name, i) => [name, name === 'password' ? cells[i] ?? '' : (cells[i] ?? '').trim()]).filter(([name, value]) => name && value));
     if (row.role) row.role = row.role.toUpperCase();
+    lines.set(row, line);
     return row;
   });
-  return rows.length ? { rows } : { wrong: 'There is no line after the one that names the columns.' };
+  return rows.length ? { rows, lines } : { wrong: 'There is no line after the one that names the columns.' };
 }
 
 const wrongRole = (row) => row.role && !['AGENT', 'ADMIN', 'OWNER'].includes(row.role);
@@ -38,16 +41,17 @@ export default function importAgents({ signal }) {
     h('section', { class: 'card' }, form({
       label: 'Import', fields: [file], content: [file, invite], button: submitButton('Import'),
       submit: async () => {
-        const { rows, wrong } = understand(await file.input.files[0].text());
-        if (wrong) return file.setError(wrong);
-        if (rows.length > 10000) return file.setError('These are more than 10,000 lines. Import them in parts.');
-        return run(rows, invite.input.checked, results, signal);
+        results.hidden = true;
+        const understood = understand(await file.input.files[0].text());
+        const wrong = understood.rows?.length > 10000 ? 'These are more than 10,000 lines. Import them in parts.' : understood.wrong;
+        if (wrong) throw new Problem({ reason: 'FILE_UNUSABLE', fields: { file: wrong } });
+        return run(understood, invite.input.checked, results, signal);
       },
     })),
     results);
 }
 
-async function run(rows, sendInvitations, results, signal) {
+async function run({ rows, lines }, sendInvitations, results, signal) {
   const bar = h('progress', { class: 'bar', max: rows.length, value: 0, 'aria-label': 'Imported' });
   const text = h('p', { role: 'status' });
   const body = h('tbody');
@@ -56,12 +60,12 @@ async function run(rows, sendInvitations, results, signal) {
     h('thead', null, h('tr', null, ['Line', 'Who', 'Result'].map((name) => h('th', { scope: 'col' }, name)))), body));
   let added = 0;
   let failed = 0;
-  const report = (at, row, outcome) => {
+  const report = (row, outcome) => {
     const ok = Boolean(outcome.agent);
     if (ok) added += 1; else failed += 1;
     // With thousands of lines, only those that need somebody stay on the page.
     if (ok && rows.length > 500) return;
-    body.append(h('tr', null, h('td', { 'data-label': 'Line' }, at + 2), h('td', null, row.displayName ?? '–', h('p', null, row.email ?? '')),
+    body.append(h('tr', null, h('td', { 'data-label': 'Line' }, lines.get(row)), h('td', null, row.displayName ?? '–', h('p', null, row.email ?? '')),
       h('td', { class: 'mark' }, ok ? h('span', { class: 'badge good' }, icon('check'), outcome.agent.state === 'INVITED' ? 'Invited' : 'Added')
         : [h('span', { class: 'badge bad' }, icon('warning'), 'Not added'), h('p', null, outcome.error.message)])));
   };
@@ -69,7 +73,7 @@ async function run(rows, sendInvitations, results, signal) {
     const batch = rows.slice(first, first + batchSize);
     const sound = batch.filter((row) => !wrongRole(row));
     const answers = sound.length ? (await post(`/v1/${accountName()}/agents:import`, { agents: sound, sendInvitations, requestId: crypto.randomUUID() }, signal)).results : [];
-    batch.forEach((row, i) => report(first + i, row, wrongRole(row) ? { error: { message: `“${row.role}” is no role: use agent, admin or owner.` } } : answers.shift()));
+    batch.forEach((row) => report(row, wrongRole(row) ? { error: { message: `“${row.role}” is no role: use agent, admin or owner.` } } : answers.shift()));
     bar.value = first + batch.length;
     text.textContent = `${count(first + batch.length, 'line')} of ${rows.length}: ${added} added, ${failed} not.`;
   }

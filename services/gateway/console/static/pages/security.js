@@ -24,24 +24,32 @@ export default async function security({ signal }) {
   const history = h('div', null);
 
   const wanted = () => ({ enforced: enforced.input.checked, gracePeriod: grace.value(), applyToSso: sso.input.checked });
+  const isSame = (a, b) => a.enforced === b.enforced && secondsOf(a.gracePeriod) === secondsOf(b.gracePeriod) && a.applyToSso === b.applyToSso;
+  const unsaved = h('p', { class: 'soft', role: 'status' });
+  const undo = h('button', { type: 'button', class: 'quiet', onclick: () => { take(policy); save.focus(); } }, 'Undo');
+  const mark = () => {
+    undo.hidden = isSame(wanted(), policy);
+    unsaved.textContent = undo.hidden ? '' : 'Not saved yet';
+  };
   const show = ({ enforced: on, gracePeriod: duration, applyToSso }) => {
     enforced.input.checked = on;
     grace.set(duration);
     sso.input.checked = applyToSso;
+    mark();
   };
-  const isSame = (a, b) => a.enforced === b.enforced && secondsOf(a.gracePeriod) === secondsOf(b.gracePeriod) && a.applyToSso === b.applyToSso;
   const loadHistory = () => fill(history, () => revisions(path, signal), signal);
 
   // What was chosen before a set-up of one's own, or before a reload.
-  show({ ...policy, ...memory.read('policyDraft') });
+  const draftName = `policyDraft.${account}`;
+  show({ ...policy, ...memory.read(draftName) });
 
   const save = submitButton('Save');
   const editor = form({
-    label: 'Two-factor authentication', fields: [grace], content: [enforced, grace.element, sso], button: save,
+    label: 'Two-factor authentication', fields: [grace], content: [enforced, grace.element, sso], button: save, actions: [undo, unsaved],
     submit: async () => {
       const draft = wanted();
       if (isSame(draft, policy)) return announce('Nothing to save: this is how it is.');
-      memory.keep('policyDraft', draft);
+      memory.keep(draftName, draft);
       // What is saved is a change of what was seen, and so is what is foretold.
       if ((await get(path, signal)).etag !== policy.etag) return queueMicrotask(explainConflict);
       const requestId = crypto.randomUUID();
@@ -53,11 +61,12 @@ export default async function security({ signal }) {
       return announce(saved.enforced ? 'Saved. Two-factor authentication is enforced.' : 'Saved. Two-factor authentication is not enforced.');
     },
   });
-  editor.addEventListener('change', () => memory.keep('policyDraft', wanted()));
+  editor.addEventListener('input', mark);
+  editor.addEventListener('change', () => (isSame(wanted(), policy) ? memory.forget(draftName) : memory.keep(draftName, wanted())));
 
   function take(now) {
     policy = now;
-    memory.forget('policyDraft');
+    memory.forget(draftName);
     show(policy);
     conflict.replaceChildren();
     loadHistory();
@@ -69,7 +78,6 @@ export default async function security({ signal }) {
     const [theirs, { revisions: [last] }] = await Promise.all([get(path), get(`${path}/revisions?pageSize=1`)]);
     const who = await nameOf(last.actor);
     loadHistory();
-    const say = (p) => [p.enforced ? 'Enforced' : 'Not enforced', `, grace period ${inWords(secondsOf(p.gracePeriod))}`];
     conflict.replaceChildren(h('div', { class: 'note warn', role: 'alert', tabindex: -1 }, icon('warning'), h('div', null,
       h('strong', null, who, ' changed this while you were editing'),
       h('p', null, 'Saved on ', when(theirs.updateTime), ': ', say(theirs), '.'),
@@ -91,11 +99,13 @@ export default async function security({ signal }) {
     h('section', { class: 'card' }, h('h2', null, 'Changes'), history));
 }
 
+const say = (p) => `${p.enforced ? 'Enforced' : 'Not enforced'}, grace period ${inWords(secondsOf(p.gracePeriod))}${p.applyToSso ? ', also through your identity provider' : ''}`;
+
 async function revisions(path, signal) {
   const { revisions: list } = await get(`${path}/revisions?pageSize=10`, signal);
   const rows = await Promise.all(list.map(async ({ policy, actor, previousSessionRevokeTime }) => h('li', null,
     h('div', { class: 'row-main' },
-      h('span', null, policy.enforced ? `Enforced, grace period ${inWords(secondsOf(policy.gracePeriod))}` : 'Not enforced'),
+      h('span', null, policy.enforced ? say(policy) : 'Not enforced'),
       h('p', null, await nameOf(actor), previousSessionRevokeTime && [' · the earlier date was ', when(previousSessionRevokeTime)])),
     h('span', { class: 'soft small' }, when(policy.updateTime)))));
   return h('ul', { class: 'rows' }, rows);
