@@ -109,12 +109,14 @@ func TestKeyboard(t *testing.T) {
 	b.tabTo(named("Continue"))
 	b.run(chromedp.KeyEvent(kb.Enter))
 	b.at("Security")
+	b.sees("Not saved yet")
 	b.tabTo(named("Save"))
 	b.run(chromedp.KeyEvent(kb.Enter))
 	b.sees("Nobody is signed out now.")
 	b.tabTo(named("Enforce it"))
 	b.run(chromedp.KeyEvent(kb.Enter))
 	b.sees("Saved. Two-factor authentication is enforced.")
+	b.await(`!document.body.innerText.includes('Not saved yet')`)
 	b.await(`document.activeElement === ` + named("Save"))
 }
 
@@ -123,7 +125,7 @@ func TestAgents_manyAndImport(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	s.account(person("Adam Admin", "ADMIN"))
-	file := "email,name,role\n"
+	file := "email,name,role\n\n"
 	for i := range 130 {
 		file += "agent" + number(i) + "@acme.example,\"Agent, No. " + number(i) + "\",agent\n"
 	}
@@ -141,6 +143,7 @@ func TestAgents_manyAndImport(t *testing.T) {
 	b.sees("133 lines of 133: 130 added, 3 not.")
 	b.sees("An agent of this account has this email address.")
 	b.sees("“KING” is no role")
+	require.Equal(t, "135", b.eval(`document.querySelector('tbody tr:last-child td').textContent`), "lines are counted as in the file")
 
 	b.click("Agents")
 	b.at("Agents")
@@ -157,6 +160,7 @@ func TestAgents_manyAndImport(t *testing.T) {
 	b.search("No. 077")
 	b.await(`document.querySelectorAll('.tile').length === 1`)
 	require.Contains(t, b.eval(`document.querySelector('.tile').innerText`), "Agent, No. 077")
+	b.await(`[...document.querySelectorAll('[role=status]')].some(e => e.textContent === '1 agent')`, "how many there are is said")
 	b.search("zzz")
 	b.sees("Nobody by that name")
 
@@ -208,6 +212,24 @@ func TestSession_endedElsewhere(t *testing.T) {
 	two.offline(false)
 	two.click("Try again")
 	two.at("Set up two-factor authentication")
+}
+
+// Tabs share their cookies: when somebody else signs in in one, the others show
+// nothing of the one before as soon as they are touched.
+func TestSession_somebodyElseInAnotherTab(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.account(person("Agnes Agent", "AGENT"), person("Bruno Baker", "AGENT"))
+	b := open(t, chromium(t), s.url)
+	b.goTo("/profile")
+	b.signIn("agnes@acme.example")
+	b.at("Agnes Agent")
+	b.run(reload) // a page that was just loaded asks who is signed in when it is touched
+	b.at("Agnes Agent")
+	require.Equal(t, 200, value[int](b, `fetch('/v1/signIn', { method: 'POST', headers: { 'Twofold-Session': 'cookie', 'Content-Type': 'application/json' },
+		body: JSON.stringify({ account: 'acme', email: 'bruno@acme.example', password: `+quoted(password)+`, client: 'WEB' }) }).then(r => r.status)`))
+	b.eval(`dispatchEvent(new Event('focus'))`)
+	b.at("Bruno Baker")
 }
 
 // The page is the same wherever it is asked for, and strict about what it loads.

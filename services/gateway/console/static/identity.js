@@ -1,5 +1,6 @@
 // Who is signed in, and what this browser tab remembers of a sign-in under way.
-// Nothing here is secret: tokens are in cookies that no script can read.
+// Tokens are in cookies that no script can read; the one secret kept here is that of
+// a mail's one-time link, until its page is left.
 
 import { get, onSessionOver } from './api.js';
 
@@ -56,7 +57,9 @@ let lastAsked = 0;
 function askAgain() {
   if (!me || document.hidden || Date.now() - lastAsked < 15000) return;
   lastAsked = Date.now();
-  refreshMe().catch(() => {});
+  const before = me.agent.name;
+  // Somebody else signed in, in another tab: nothing of the one before stays here.
+  refreshMe().then(({ agent }) => { if (agent.name !== before) location.reload(); }, () => {});
 }
 for (const event of ['focus', 'pointerdown', 'keydown']) addEventListener(event, askAgain, { passive: true });
 document.addEventListener('visibilitychange', askAgain);

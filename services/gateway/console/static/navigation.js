@@ -32,7 +32,9 @@ export function goToSignIn(reason) {
 
 /** Where to go after a sign-in: only ever to a page of our own. */
 export function afterSignIn() {
-  const next = new URL(new URLSearchParams(location.search).get('next') ?? memory.read('next') ?? '/', location.origin);
+  const wanted = new URLSearchParams(location.search).get('next') ?? memory.read('next') ?? '/';
+  if (!URL.canParse(wanted, location.origin)) return '/';
+  const next = new URL(wanted, location.origin);
   const { route } = routeOf(next.pathname) ?? {};
   return next.origin === location.origin && route && (route.who !== 'anyone' || route.path === '/set-up') ? next.pathname + next.search : '/';
 }

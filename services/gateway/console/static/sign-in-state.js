@@ -22,6 +22,7 @@ export const forgetSignIn = () => memory.forget('signIn');
 export function follow(answer, account, email) {
   const next = afterSignIn();
   memory.forget('ended');
+  memory.forget('codesShown'); // somebody else's, perhaps
   if (answer.session) return arrive(next, { mayStillSetUp: true });
   memory.keep('next', next);
   const step = answer.challenge ? 'code' : 'set-up';

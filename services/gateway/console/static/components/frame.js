@@ -54,8 +54,10 @@ async function signOut() {
       return show();
     }
   }
-  memory.forget('ended');
-  return routeOf(location.pathname)?.route.who === 'anyone' ? undefined : go('/sign-in');
+  // Whoever sits here next finds nothing of the one who left.
+  ['ended', 'codesShown', 'next'].forEach(memory.forget);
+  const { who, path } = routeOf(location.pathname)?.route ?? {};
+  return who === 'anyone' && path !== '/set-up' ? undefined : go('/sign-in');
 }
 
 function whoIsHere(me) {
@@ -76,6 +78,8 @@ function withNavigation(me) {
     menu.open = false;
     menu.firstChild.focus();
   });
+  const turnAway = (event) => { if (!menu.contains(event.target)) menu.open = false; };
+  for (const type of ['pointerdown', 'focusin']) document.addEventListener(type, turnAway);
   const head = h('header', { class: 'head' }, logo(), menu);
   const arrange = () => (wide.matches ? head : menu).append(side);
   wide.onchange = arrange;

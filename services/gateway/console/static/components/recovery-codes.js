@@ -7,7 +7,8 @@ import { saveFile } from './save-file.js';
 import { announce } from './toast.js';
 import { tick } from './form.js';
 
-const whose = () => `${currentMe().agent.email}, ${accountTitle()}`;
+// Nobody is known once the session was ended elsewhere; the codes still hold.
+const whose = () => (currentMe() ? `${currentMe().agent.email}, ${accountTitle()}` : '');
 
 function asText(codes) {
   return `Twofold recovery codes (each works once)\n${whose()}\n\n${codes.join('\n')}\n`;

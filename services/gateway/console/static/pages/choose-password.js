@@ -7,7 +7,7 @@ import { h } from '../dom.js';
 import { memory } from '../identity.js';
 import { field, form, submitButton } from '../components/form.js';
 
-export default function choosePassword({ query }) {
+export default function choosePassword({ query, signal }) {
   const invited = location.pathname === '/accept-invitation';
   const token = new URLSearchParams(location.hash.slice(1)).get('token') ?? query.get('token') ?? memory.read('link');
   const account = query.get('account');
@@ -15,7 +15,8 @@ export default function choosePassword({ query }) {
     return h('div', null, h('h1', null, 'This link is incomplete'), h('p', null, 'Open the link of the mail once more, or copy it whole.'),
       h('div', { class: 'actions' }, h('a', { class: 'button', href: '/sign-in' }, 'Go to the sign-in')));
   }
-  memory.keep('link', token);
+  memory.keep('link', token); // for a reload
+  signal.addEventListener('abort', () => memory.forget('link'));
   history.replaceState(null, '', location.pathname + (account ? `?account=${encodeURIComponent(account)}` : ''));
   const password = field({ name: 'password', label: 'New password', type: 'password', autocomplete: 'new-password', minlength: 8, maxlength: 1000, required: true, hint: 'At least 8 characters. Long is better than complicated.', autofocus: true });
   const page = h('div', null,

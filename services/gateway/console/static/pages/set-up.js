@@ -20,7 +20,7 @@ import { forgetSignIn, giveUp, signInState, startAgain } from '../sign-in-state.
 // The set-up under way: {key, enrollment, done}.
 let current = null;
 
-const warnOfCodes = (event) => event.preventDefault();
+const warnOfCodes = (event) => { if (memory.read('codesShown')) event.preventDefault(); };
 
 /** The two doors. Each begins and confirms; a set-up lasts as long as its key. */
 const bySignIn = (state) => ({
@@ -41,6 +41,7 @@ const byProfile = (me) => ({
 
 export default async function setUp({ query }) {
   if (query.get('next')) memory.keep('next', query.get('next'));
+  if (current?.done && !memory.read('codesShown')) current = null; // they signed out, or somebody signed in
   if (current?.done) return page(savingCodes());
   const state = signInState();
   let door;
