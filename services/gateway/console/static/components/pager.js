@@ -1,16 +1,22 @@
 // Goes through the pages of a list of the API, which only names the next one. The
-// tokens of the pages before are kept while the list is shown.
+// tokens of the pages before are kept with the address: whoever comes back to the list,
+// or loads it again, is where they were.
 
 import { h } from '../dom.js';
 import { number } from '../time.js';
 
 /** `load(token)` shows a page and resolves to {shown, total, next}. */
 export function pager(size, load) {
-  let tokens = [''];
+  let tokens = history.state?.tokens ?? [''];
   const text = h('p', { class: 'soft', role: 'status' });
+  let moving = false;
   const move = (by) => async () => {
+    if (moving) return; // a second click, before the first one's answer
+    moving = true;
     tokens = by > 0 ? [...tokens, next] : tokens.slice(0, -1);
+    history.replaceState({ tokens }, '');
     await refresh();
+    moving = false;
     scrollTo({ top: 0 });
   };
   const back = h('button', { type: 'button', onclick: move(-1) }, 'Previous');
@@ -30,5 +36,5 @@ export function pager(size, load) {
     const first = (tokens.length - 1) * size + 1;
     text.textContent = `${number(first)}–${number(first + page.shown - 1)}${page.total === undefined ? '' : ` of ${number(page.total)}`}`;
   }
-  return { element, refresh, restart: () => { tokens = ['']; return refresh(); } };
+  return { element, refresh, restart: () => { tokens = ['']; history.replaceState(null, ''); return refresh(); } };
 }

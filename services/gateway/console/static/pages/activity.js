@@ -42,8 +42,10 @@ async function exportAll(button) {
   }
 }
 
-export default function activity({ signal }) {
-  let result = '';
+const filters = [['', 'All'], ['OK', 'Done'], ['DENIED', 'Refused']];
+
+export default function activity({ query, signal }) {
+  let result = filters.some(([name]) => name === query.get('result')) ? query.get('result') : '';
   const list = h('div', null);
   const pages = pager(pageSize, async (token) => {
     let page;
@@ -59,6 +61,10 @@ export default function activity({ signal }) {
   pages.refresh();
   return h('div', null,
     h('div', { class: 'page-head' }, h('h1', null, 'Activity'), h('button', { type: 'button', onclick: (event) => exportAll(event.target) }, 'Export as CSV')),
-    choices('Show', [['', 'All'], ['OK', 'Done'], ['DENIED', 'Refused']], result, (chosen) => { result = chosen; pages.restart(); }),
+    choices('Show', filters, result, (chosen) => {
+      result = chosen;
+      history.replaceState(null, '', `/activity${queryOf({ result })}`);
+      pages.restart();
+    }),
     h('section', { class: 'card', 'aria-label': 'Activity' }, list), pages.element);
 }
