@@ -8,7 +8,7 @@
 // package smtppool hands it to the mail server and says what became of it. The auth
 // service owns who the agents are, where they are written to and who of them has a
 // second factor; the policy service owns the policy. This service learns of both by
-// events, asks auth, and calls nobody else.
+// events and asks auth. Session is asked only who calls, as by every server.
 //
 // # From an event to a mail
 //

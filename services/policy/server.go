@@ -84,7 +84,7 @@ func (s *server) UpdateMfaPolicy(
 		return nil, err
 	}
 	caller := authz.FromContext(ctx)
-	wanted.mayEnable = mayEnable(caller)
+	wanted.mayEnable = caller.MayEnforce()
 	request, err := idempotency.NewKey(account, policyv1.PolicyService_UpdateMfaPolicy_FullMethodName, req.GetRequestId())
 	if err != nil {
 		return nil, err
@@ -211,13 +211,4 @@ func accountOfCaller(ctx context.Context, name, field string) (string, error) {
 		return "", err
 	}
 	return account, authz.FromContext(ctx).InAccount(account)
-}
-
-// mayEnable says whether the caller may require a second factor of everybody:
-// persons after having used their own, for admins are not exempt.
-func mayEnable(caller *authz.Caller) bool {
-	if caller.Kind != authz.KindPerson {
-		return true
-	}
-	return caller.Person.AssuranceLevel == sessionv1.Session_AAL2
 }

@@ -106,7 +106,7 @@ func (s *Server) PreviewRollout(ctx context.Context, req *rolloutv1.PreviewRollo
 		Policy:         then,
 		AgentsTotal:    shown(counts.GetCovered()),
 		AgentsNotSetUp: shown(counts.GetCovered() - counts.GetEnrolled()),
-		Allowed:        mayEnable(ctx) || preview.GetTransition() != policyv1.PreviewMfaPolicyResponse_ENABLED,
+		Allowed:        authz.FromContext(ctx).MayEnforce() || preview.GetTransition() != policyv1.PreviewMfaPolicyResponse_ENABLED,
 	}
 	if then.GetEnforced() {
 		answer.SessionsEnding = shown(ending.GetEnding())
@@ -139,13 +139,6 @@ func mails(preview *policyv1.PreviewMfaPolicyResponse, toNotify, toNotifyNow, to
 		return 0, notifierv1.Notice_KIND_UNSPECIFIED
 	}
 	return count, kind
-}
-
-// mayEnable mirrors the condition the policy service puts on enabling: a session
-// that saw a second factor, or the operator.
-func mayEnable(ctx context.Context) bool {
-	caller := authz.FromContext(ctx)
-	return caller.Person == nil || caller.Person.AssuranceLevel == sessionv1.Session_AAL2
 }
 
 // read puts an account's rollout together.

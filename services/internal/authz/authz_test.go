@@ -175,3 +175,15 @@ func TestNewPerson(t *testing.T) {
 		require.Error(t, err, name)
 	}
 }
+
+func TestCaller_MayEnforce(t *testing.T) {
+	at := func(level sessionv1.Session_AssuranceLevel) *Caller {
+		return &Caller{Kind: KindPerson, Person: &Person{AssuranceLevel: level}}
+	}
+	require.True(t, at(sessionv1.Session_AAL2).MayEnforce())
+	require.True(t, (&Caller{Kind: KindOperator}).MayEnforce())
+	require.True(t, (&Caller{Kind: KindService, Via: "platform"}).MayEnforce())
+	for _, c := range []*Caller{at(sessionv1.Session_AAL1), at(sessionv1.Session_ASSURANCE_LEVEL_UNSPECIFIED), {Kind: KindPerson}, {}} {
+		require.False(t, c.MayEnforce(), "%+v", c)
+	}
+}

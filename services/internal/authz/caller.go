@@ -108,6 +108,19 @@ func (c *Caller) InAccount(account string) error {
 	return errs.New(codes.NotFound, errs.ReasonResourceNotFound, "There is no such resource.")
 }
 
+// MayEnforce reports whether the caller may require a second factor of everybody
+// in an account: persons after having used their own, for admins are not exempt.
+func (c *Caller) MayEnforce() bool {
+	switch c.Kind {
+	case KindOperator, KindService:
+		return true
+	case KindPerson:
+		return c.Person != nil && c.Person.AssuranceLevel == sessionv1.Session_AAL2
+	case KindAnonymous:
+	}
+	return false
+}
+
 type callerKey struct{}
 
 // NewContext returns a context that carries the caller of a call.
